@@ -1,0 +1,3 @@
+"""SpikeBottleNet: split computing with a spiking head."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,64 @@
+"""Training of the un-cut network: the teacher, and the accuracy that the cut one is held against."""
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.lab.loop import Pixels, Run, train
+from spikebottlenet.model.resnet import ResNet18
+
+EVALUATION_BATCH = 250
+
+
+def uncut_accuracy(network: ResNet18, split: ImageSplit, pixels: Pixels) -> float:
+    """Top-1 accuracy in percent."""
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, len(split), EVALUATION_BATCH):
+            images = pixels.normalise(
+                torch.from_numpy(split.images[start : start + EVALUATION_BATCH])
+            )
+            labels = torch.from_numpy(split.labels[start : start + EVALUATION_BATCH])
+            right += int((network(images).argmax(1) == labels).sum())
+    return 100.0 * right / max(len(split), 1)
+
+
+def train_uncut(
+    config: TrainingConfig,
+    train_split: ImageSplit,
+    held_out: ImageSplit,
+    pixels: Pixels,
+    folder: Path,
+) -> ResNet18:
+    """Train the un-cut network by ``config.uncut``; returns it in evaluation mode."""
+    torch.manual_seed(config.seed)
+    network = ResNet18(width=config.network.width, classes=len(train_split.class_names))
+    network = network.to(memory_format=torch.channels_last)
+
+    def batch_loss(
+        images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, float]]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            logits = network(images).float()
+        loss = functional.cross_entropy(
+            logits, labels, label_smoothing=config.uncut.label_smoothing
+        )
+        return loss, {"train_top1": 100.0 * float((logits.argmax(1) == labels).float().mean())}
+
+    train(
+        Run(
+            name="uncut",
+            network=network,
+            schedule=config.uncut,
+            split=train_split,
+            pixels=pixels,
+            batch_loss=batch_loss,
+            evaluate=lambda: {"held_out_top1": uncut_accuracy(network, held_out, pixels)},
+            folder=folder,
+            seed=config.seed,
+        )
+    )
+    return network.eval()
