@@ -26,5 +26,9 @@ check: $(STAMP) ## lint, format check and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+stubs: $(STAMP) ## write the gRPC stubs from proto/
+	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared \
+	  --grpc_python_out=shared proto/spikebottlenet/rpc/v1/*.proto
+
 clean: ## remove what the targets made
 	rm -rf $(VENV) build dist

@@ -50,7 +50,7 @@ class RadioProfile:
         return power_mw * 1e3 * seconds
 
     def send_uj(self, wire_bytes: int) -> float:
-        """Energy in microjoules to send these bytes, the tail left out (it is shared by a burst)."""
+        """Energy in microjoules to send these bytes, without the tail that a burst shares."""
         return wire_bytes * self.uj_per_byte
 
 

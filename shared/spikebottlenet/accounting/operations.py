@@ -83,7 +83,7 @@ def dense_accumulates(architecture: Architecture) -> npt.NDArray[np.float64]:
 
 
 def tail_macs(architecture: Architecture, timesteps: int) -> int:
-    """Multiply-accumulates of decoder and tail for ``timesteps`` received, as an ordinary network."""
+    """Multiply-accumulates of decoder and tail for ``timesteps`` received."""
     whole = architecture.model_copy(update={"after_stage": 4})
     side, features = architecture.cut_side, architecture.cut_channels
     shape = architecture.spike_shape

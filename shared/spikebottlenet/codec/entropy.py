@@ -25,7 +25,8 @@ def encode(spikes: Sites, prior: Prior) -> bytes:
     """Code sites [n] of {0, 1} under ``prior`` [n]."""
     coder = constriction.stream.queue.RangeEncoder()
     coder.encode(spikes.astype(np.int32), _model(), prior.astype(np.float64) / PRIOR_ONE)
-    return coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0")
+    words = np.asarray(coder.get_compressed(), dtype="<u4")
+    return words.tobytes().rstrip(b"\0")
 
 
 def decode(payload: bytes, prior: Prior) -> Sites:

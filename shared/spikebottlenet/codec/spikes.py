@@ -50,7 +50,7 @@ class SpikeCodec:
             ValueError: a shape that is not this codec's.
         """
         count = len(spikes)
-        inside = 0 <= first_timestep and 1 <= count <= self.shape.timesteps - first_timestep
+        inside = first_timestep >= 0 and 1 <= count <= self.shape.timesteps - first_timestep
         if not inside or spikes.shape[1:] != tuple(self.shape)[1:]:
             raise ValueError(
                 f"spikes {spikes.shape} from timestep {first_timestep}, "

@@ -1,4 +1,4 @@
-"""Scheme ``zstd``: the dense bytes through Zstandard, without its magic number, size or checksum."""
+"""Scheme ``zstd``: the dense bytes through Zstandard, without magic number, size or checksum."""
 
 import zstandard
 

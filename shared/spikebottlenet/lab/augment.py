@@ -12,7 +12,7 @@ def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> to
 def random_crop_flip(
     images: torch.Tensor, *, side: int, pad: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Crop a random ``side`` x ``side`` window from each reflect-padded image, half of them mirrored.
+    """Crop a random square window from each reflect-padded image, half of them mirrored.
 
     ``images`` is uint8 [B, H, W, 3]; the result is uint8 [B, side, side, 3].
     """

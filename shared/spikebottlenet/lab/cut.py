@@ -27,7 +27,7 @@ from spikebottlenet.model.split import SplitNetwork, SplitOutput
 
 
 def bits_per_image(output: SplitOutput, prior_logits: torch.Tensor, sites: int) -> torch.Tensor:
-    """Entropy of one image's spikes, [T, B, C, H, W], under the prior, scaled to ``sites`` sites."""
+    """Entropy of one image's spikes [T, B, C, H, W] under the prior, scaled to ``sites`` sites."""
     spikes = output.spikes.float()
     nats = functional.binary_cross_entropy_with_logits(
         prior_logits[:, None, :, None, None].expand_as(spikes), spikes, reduction="mean"
@@ -38,7 +38,7 @@ def bits_per_image(output: SplitOutput, prior_logits: torch.Tensor, sites: int) 
 def distillation_loss(
     logits: torch.Tensor, teacher: torch.Tensor, temperature: float
 ) -> torch.Tensor:
-    """KL divergence from the teacher at a temperature, times its square (gradients keep their size)."""
+    """KL divergence from the teacher at a temperature, times its square to keep gradients' size."""
     divergence = functional.kl_div(
         functional.log_softmax(logits / temperature, dim=1),
         functional.log_softmax(teacher / temperature, dim=1),
@@ -74,7 +74,7 @@ def train_cut(
     loss_settings, timesteps = config.loss, architecture.timesteps
     network = SplitNetwork(architecture, config.neuron.lif_params(), fused=config.neuron.fused)
     network.load_uncut(uncut.state_dict())
-    network = network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     uncut.eval().requires_grad_(False)
     full_uj = torch.from_numpy(dense_accumulates(architecture) * ACCUMULATE_PJ / PJ_PER_UJ).float()
 

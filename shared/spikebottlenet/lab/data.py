@@ -36,6 +36,10 @@ class ImageSplit:
         """A split of these rows."""
         return ImageSplit(self.images[indices], self.labels[indices], self.class_names)
 
+    def first(self, count: int) -> "ImageSplit":
+        """The first ``count`` rows."""
+        return ImageSplit(self.images[:count], self.labels[:count], self.class_names)
+
 
 def _cache_dir() -> Path:
     root = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")

@@ -1,7 +1,6 @@
 """The training loop: phases, learning rate, checkpoints every epoch, a log line every epoch."""
 
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -63,7 +62,10 @@ def _optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Opti
     chosen = {id(weight) for weight in convolutions}
     others = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
     return [
-        Muon([w for w in convolutions if w.requires_grad], lr=schedule.muon_lr),
+        Muon(
+            [p for p in network.parameters() if id(p) in chosen and p.requires_grad],
+            lr=schedule.muon_lr,
+        ),
         torch.optim.SGD(
             others,
             lr=schedule.sgd_lr,
@@ -95,7 +97,7 @@ def _batches(
 def _save(path: Path, state: dict[str, object]) -> None:
     partial = path.with_suffix(".partial")
     torch.save(state, partial)
-    os.replace(partial, path)
+    partial.replace(path)
 
 
 def train(run: Run) -> None:

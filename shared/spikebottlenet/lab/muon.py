@@ -20,7 +20,7 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 def orthogonalise(gradient: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Approximate U V^T of the singular value decomposition of a matrix [rows, columns]."""
     a, b, c = _NEWTON_SCHULZ
-    x = gradient.to(torch.bfloat16)
+    x: torch.Tensor = gradient.to(torch.bfloat16)
     wide = x.shape[0] <= x.shape[1]
     if not wide:
         x = x.T
@@ -28,7 +28,8 @@ def orthogonalise(gradient: torch.Tensor, steps: int = 5) -> torch.Tensor:
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x if wide else x.T).to(gradient.dtype)
+    upright: torch.Tensor = x if wide else x.T
+    return upright.to(gradient.dtype)
 
 
 class Muon(torch.optim.Optimizer):

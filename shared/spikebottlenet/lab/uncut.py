@@ -1,4 +1,4 @@
-"""Training of the un-cut network: the teacher, and the accuracy that the cut one is held against."""
+"""Training of the un-cut network: the teacher, and what the cut one is held against."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def train_uncut(
     """Train the un-cut network by ``config.uncut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
     network = ResNet18(width=config.network.width, classes=len(train_split.class_names))
-    network = network.to(memory_format=torch.channels_last)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def batch_loss(
         images: torch.Tensor, labels: torch.Tensor

@@ -78,7 +78,7 @@ class NeuronLayer:
 
 def stage_channels(width: int, stage: int) -> int:
     """Channels that stage 1 to 4 puts out for a network of this width (64 is the published one)."""
-    return width * 2 ** (stage - 1)
+    return width << (stage - 1)
 
 
 def stage_side(image_side: int, stage: int) -> int:

@@ -95,12 +95,12 @@ def lif(current: torch.Tensor, params: LIFParams, *, fused: bool = False) -> tor
 
     ``fused`` compiles both passes once for all shapes (a C++ compiler must be there).
     """
-    spikes: torch.Tensor = _FusedLIF.apply(current, params, fused)
+    spikes: torch.Tensor = _FusedLIF.apply(current, params, fused)  # type: ignore[no-untyped-call]
     return spikes
 
 
 class LIF(nn.Module):
-    """LIF neurons over a folded batch: [T * B, C, H, W] in and out, timestep the slow part of the first axis."""
+    """LIF neurons over a folded batch [T * B, C, H, W], timestep the slow part of the first."""
 
     def __init__(self, params: LIFParams, *, timesteps: int, fused: bool = False) -> None:
         super().__init__()

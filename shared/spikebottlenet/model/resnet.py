@@ -40,7 +40,8 @@ class BasicBlock(nn.Module):
         """Map [N, inputs, H, W] to [N, outputs, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
         hidden = self.act1(self.bn1(self.conv1(x)))
-        return self.act2(self.bn2(self.conv2(hidden)) + shortcut)
+        summed: torch.Tensor = self.act2(self.bn2(self.conv2(hidden)) + shortcut)
+        return summed
 
 
 def make_stage(stage: int, *, width: int, act: ActivationFactory) -> nn.Sequential:
@@ -83,7 +84,8 @@ class ResNet18(nn.Module):
         """Run features from the end of ``stage`` to logits [B, classes]."""
         for index in range(stage + 1, STAGES + 1):
             features = self.get_submodule(f"layer{index}")(features)
-        return self.fc(features.mean(dim=(2, 3)))
+        logits: torch.Tensor = self.fc(features.mean(dim=(2, 3)))
+        return logits
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Map normalised images [B, 3, H, W] to logits [B, classes]."""

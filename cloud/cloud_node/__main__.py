@@ -1,0 +1,92 @@
+"""``cloud-node``: the whole life of the process at a glance."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+import torch
+from spikebottlenet import __version__
+from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
+from spikebottlenet.bundle import TAIL_WEIGHTS, Half, bundle_folder, open_bundle
+from spikebottlenet.codec.frame import OVERHEAD_BYTES, max_frame_bytes
+from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.logs import fields, start_logging
+from spikebottlenet.options import parse_options
+from spikebottlenet.rpc.server import ServiceCollector, running_server
+from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
+from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.shutdown import stop_requested
+
+from cloud_node.inference import CloudInference
+from cloud_node.service import CloudService
+from cloud_node.settings import CloudSettings
+from cloud_node.tail_worker import TailWorker
+
+log = logging.getLogger(__name__)
+
+_MESSAGE_ROOM_BYTES = 1024  # of a message beside its frames
+
+ABOUT = """Cloud half of SpikeBottleNet: receives spikes from edge-node daemons over gRPC, runs the
+tail of the network and answers with predictions. Logs one JSON line a request on standard error;
+SIGTERM finishes what was accepted and exits 0."""
+
+EXAMPLE = """examples:
+  cloud-node                                   serve this machine with the shipped model
+  cloud-node --listen 0.0.0.0:50061            serve other machines too
+  cloud-node --config cloud.yaml --threads 4   settings from a file, one of them changed"""
+
+
+async def serve(settings: CloudSettings) -> None:
+    """Load, serve until a signal, drain."""
+    stop = stop_requested()
+    bundle = open_bundle(bundle_folder(settings.bundle), Half.CLOUD)
+    architecture = bundle.manifest.architecture
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    tail = TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device=settings.device)
+    queue = TailWorker(tail, max_batch=settings.max_batch, max_waiting=settings.max_waiting)
+    shape = architecture.spike_shape
+    largest = max_frame_bytes(shape) + shape.timesteps * OVERHEAD_BYTES + _MESSAGE_ROOM_BYTES
+    collector = ServiceCollector()
+    ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
+    async with queue.running() as worker:
+        inference = CloudInference(bundle, settings, worker)
+        service = CloudService(inference, ledger)
+        add_CoInferenceServicer_to_server(service, collector)
+        async with running_server(settings.listen, collector, max_message_bytes=largest) as serving:
+            host = settings.listen.rpartition(":")[0]
+            ledger.counters.port = serving.port
+            await serving.set_healthy(True)
+            print(
+                f"cloud-node {__version__} serving on {host}:{serving.port}, "
+                f"bundle {bundle.manifest.name}, fingerprint {bundle.fingerprint}",
+                flush=True,
+            )
+            await stop.wait()
+            log.info("draining", extra=fields(drain_s=settings.drain_s))
+            await serving.set_healthy(False)
+            service.drain()
+            await serving.stop(settings.drain_s)
+            inference.log_totals(ledger)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point; exits 2 on bad settings, 1 on what cannot start."""
+    try:
+        settings = parse_options(
+            CloudSettings, arguments, prog="cloud-node", about=ABOUT, example=EXAMPLE
+        )
+    except SpikeBottleNetError as error:
+        print(f"cloud-node: {error}", file=sys.stderr)
+        sys.exit(2)
+    start_logging(settings.log_level)
+    try:
+        asyncio.run(serve(settings))
+    except SpikeBottleNetError as error:
+        print(f"cloud-node: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

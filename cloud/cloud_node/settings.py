@@ -1,0 +1,39 @@
+"""Settings of ``cloud-node``; each is a key of its YAML file and a flag."""
+
+from typing import Literal
+
+from pydantic import Field
+from spikebottlenet.config import Settings
+
+
+class CloudSettings(Settings):
+    """How the cloud serves."""
+
+    listen: str = Field(
+        "127.0.0.1:50061", description="host:port to serve on; 0.0.0.0 for every interface"
+    )
+    bundle: str = Field("default", description="bundle's folder, or 'default' for the shipped one")
+    device: str = Field("cpu", description="torch device of the tail: cpu, cuda, cuda:1")
+    threads: int = Field(0, ge=0, description="threads of the tail on a cpu; 0: one a core")
+    max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")
+    max_in_flight: int = Field(
+        32, ge=1, le=1024, description="images of one stream that may wait for their answer"
+    )
+    max_waiting: int = Field(
+        512, ge=1, description="images of all streams that may wait; more are refused"
+    )
+    enough_confidence: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="answer before all timesteps have come once this sure; 1 waits for all",
+    )
+    answer_cache: int = Field(
+        4096, ge=1, description="answers kept for an edge that reconnects and asks again"
+    )
+    drain_s: float = Field(
+        20.0, gt=0, description="seconds that running requests get to end after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of the log lines on standard error"
+    )

@@ -1,0 +1,117 @@
+"""The tail in one worker thread; images that wait together go through it together."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from spikebottlenet.errors import DeadlineError, OverloadedError
+from spikebottlenet.runtime.scores import Probabilities
+from spikebottlenet.runtime.torch_tail import TorchTail
+
+Spikes = npt.NDArray[np.uint8]
+
+
+class TailAnswer(NamedTuple):
+    """What the tail said of one image."""
+
+    probabilities: Probabilities  # [classes]
+    queue_us: int  # waited, microseconds
+    tail_us: int  # of the batch, microseconds
+
+
+@dataclass(frozen=True)
+class _Job:
+    spikes: Spikes  # [t, C, H, W]
+    arrived: float  # monotonic seconds
+    deadline: float | None  # monotonic seconds
+    answer: "asyncio.Future[TailAnswer]"
+
+
+class TailWorker:
+    """A bounded queue before the tail."""
+
+    def __init__(self, tail: TorchTail, *, max_batch: int, max_waiting: int) -> None:
+        self._tail = tail
+        self._max_batch = max_batch
+        self._waiting: asyncio.Queue[_Job] = asyncio.Queue(max_waiting)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["TailWorker"]:
+        """Serve the queue until the block ends; what still waits then is cancelled."""
+        with ThreadPoolExecutor(1, thread_name_prefix="tail") as thread:
+            loop = asyncio.create_task(self._serve(thread))
+            try:
+                yield self
+            finally:
+                loop.cancel()
+                await asyncio.gather(loop, return_exceptions=True)
+
+    async def classify(self, spikes: Spikes, *, deadline_s: float | None) -> TailAnswer:
+        """Class probabilities of spikes [t, C, H, W].
+
+        Raises:
+            OverloadedError: too many wait already.
+            DeadlineError: its turn came after ``deadline_s`` seconds.
+        """
+        now = time.monotonic()
+        answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
+        deadline = None if deadline_s is None else now + deadline_s
+        try:
+            self._waiting.put_nowait(_Job(spikes, now, deadline, answer))
+        except asyncio.QueueFull:
+            raise OverloadedError(
+                f"{self._waiting.maxsize} images wait already: try again later, or raise "
+                "max_waiting"
+            ) from None
+        return await answer
+
+    async def _serve(self, thread: ThreadPoolExecutor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            jobs = [await self._waiting.get()]
+            while len(jobs) < self._max_batch and not self._waiting.empty():
+                jobs.append(self._waiting.get_nowait())
+            started = time.monotonic()
+            for timesteps in sorted({len(job.spikes) for job in jobs}):
+                batch = [
+                    job for job in jobs if len(job.spikes) == timesteps and _in_time(job, started)
+                ]
+                if batch:
+                    await self._run(loop, thread, batch)
+
+    async def _run(
+        self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, batch: list[_Job]
+    ) -> None:
+        started = time.monotonic()
+        spikes = np.stack([job.spikes for job in batch], axis=1)
+        try:
+            probabilities = await loop.run_in_executor(thread, self._tail.classify, spikes)
+        except RuntimeError as error:  # torch: out of memory and the like; the next batch may fit
+            for job in batch:
+                _settle(job, OverloadedError(f"the tail failed: {error}"))
+            return
+        tail_us = round(1e6 * (time.monotonic() - started))
+        for job, row in zip(batch, probabilities, strict=True):
+            _settle(job, TailAnswer(row, round(1e6 * (started - job.arrived)), tail_us))
+
+
+def _in_time(job: _Job, now: float) -> bool:
+    if job.deadline is None or now <= job.deadline:
+        return True
+    _settle(job, DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline"))
+    return False
+
+
+def _settle(job: _Job, outcome: TailAnswer | Exception) -> None:
+    if job.answer.done():  # whoever asked is gone
+        return
+    if isinstance(outcome, Exception):
+        job.answer.set_exception(outcome)
+    else:
+        job.answer.set_result(outcome)

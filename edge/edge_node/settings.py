@@ -1,0 +1,40 @@
+"""Settings of ``edge-node``; each is a key of its YAML file and a flag."""
+
+from typing import Literal
+
+from pydantic import Field
+from spikebottlenet.accounting.energy import Radio
+from spikebottlenet.codec.spikes import SchemeChoice
+from spikebottlenet.config import Settings
+
+
+class EdgeSettings(Settings):
+    """How the edge serves."""
+
+    listen: str = Field("127.0.0.1:50051", description="host:port to serve clients on")
+    cloud: str = Field("127.0.0.1:50061", description="host:port of the cloud-node")
+    bundle: str = Field("default", description="bundle's folder, or 'default' for the shipped one")
+    deadline_ms: int = Field(
+        2000, ge=1, description="wait for the cloud, then the edge exit answers; milliseconds"
+    )
+    threads: int = Field(1, ge=1, description="threads of the head")
+    scheme: SchemeChoice = Field(
+        "auto", description="how spikes are written; auto sends the smallest"
+    )
+    radio: Radio = Field(Radio.WIFI, description="radio profile that sending is estimated by")
+    max_in_flight: int = Field(
+        32, ge=1, le=1024, description="images that may wait for the cloud at a time"
+    )
+    max_waiting: int = Field(
+        256, ge=1, description="images that may wait for the head; more are refused"
+    )
+    max_image_bytes: int = Field(
+        16 * 1024 * 1024, ge=1, description="bytes of the largest image file taken"
+    )
+    max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of the largest image taken")
+    drain_s: float = Field(
+        20.0, gt=0, description="seconds that running requests get to end after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of the log lines on standard error"
+    )

@@ -1,0 +1,209 @@
+"""The bundle: a trained model on disk, one manifest and two halves.
+
+    manifest.yaml       what the model is, what was measured, SHA-256 of every other file
+    head.onnx           edge: the exact spiking head
+    exit.safetensors    edge: the edge exit
+    prior.npy           both: uint16 [T, C, H, W], probability of a spike times 65,536
+    tail.safetensors    cloud: decoder and tail, float16
+    head.safetensors    lab: the exact head's weights, the reference that head.onnx is held to
+
+The fingerprint is the SHA-256 of the manifest as canonical JSON (sorted keys, no spaces, UTF-8), so
+it covers every file. Each side checks only the files of its own half.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import yaml
+from pydantic import Field
+
+from spikebottlenet.codec.spikes import SpikeCodec
+from spikebottlenet.config import Settings, read_yaml
+from spikebottlenet.errors import BundleError, ConfigError
+from spikebottlenet.model.architecture import Architecture
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.yaml"
+HEAD_ONNX = "head.onnx"
+HEAD_WEIGHTS = "head.safetensors"
+TAIL_WEIGHTS = "tail.safetensors"
+EXIT_WEIGHTS = "exit.safetensors"
+PRIOR = "prior.npy"
+
+
+class Half(Enum):
+    """Who opens a bundle, by the files that it needs."""
+
+    EDGE = (HEAD_ONNX, PRIOR, EXIT_WEIGHTS)
+    CLOUD = (TAIL_WEIGHTS, PRIOR)
+    LAB = (HEAD_ONNX, HEAD_WEIGHTS, PRIOR, EXIT_WEIGHTS, TAIL_WEIGHTS)
+    NONE = ()
+
+
+class Preprocess(Settings):
+    """What the head wants of an image."""
+
+    side: int = Field(ge=8)  # sites
+    mean_colour: tuple[int, int, int]  # RGB, 0 to 255; what shows through transparency
+
+
+class LayerOperations(Settings):
+    """One neuron layer of the head."""
+
+    name: str
+    neurons: int  # C * H * W
+    dense_accumulates: int  # accumulates of one image if every neuron fired at every timestep
+
+
+class OperationCounts(Settings):
+    """Operations of one image, from the layers' shapes."""
+
+    stem_macs: int  # the spiking head's multiply-accumulates
+    ann_head_macs: int  # of the same layers run as an ordinary network, encoder left out
+    tail_macs: tuple[int, ...]  # for 1 .. T timesteps received
+    head_layers: tuple[LayerOperations, ...]
+
+
+class Measured(Settings):
+    """What an evaluation through the real codec gave; accuracies in percent."""
+
+    data: str
+    split: str
+    date: str  # YYYY-MM-DD
+    images: int
+    top1: float
+    top5: float
+    uncut_top1: float | None
+    edge_exit_top1: float
+    payload_bytes_mean: float
+    payload_bytes_p99: float
+    firing_rate: float  # of the bottleneck, spikes a site a timestep
+    edge_compute_uj: float
+    ann_head_uj: float
+
+
+class Manifest(Settings):
+    """All that both sides have to agree on."""
+
+    format_version: int = FORMAT_VERSION
+    name: str = Field(min_length=1, max_length=100)
+    architecture: Architecture
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    operations: OperationCounts
+    measured: Measured | None = None
+    files: dict[str, str]  # name -> SHA-256, hexadecimal
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, of the canonical JSON."""
+        plain = self.model_dump(mode="json")
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle; the files of the half that opened it are checked."""
+
+    folder: Path
+    manifest: Manifest
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """The manifest's fingerprint, hexadecimal."""
+        return self.manifest.fingerprint
+
+    @property
+    def model(self) -> str:
+        """Name and short fingerprint, as records show it."""
+        return f"{self.manifest.name}@{self.fingerprint[:12]}"
+
+    def path(self, name: str) -> Path:
+        """Where a file of the bundle lies."""
+        return self.folder / name
+
+    def codec(self) -> SpikeCodec:
+        """The codec with this bundle's shape and prior."""
+        try:
+            prior = np.load(self.path(PRIOR), allow_pickle=False)
+            return SpikeCodec(self.manifest.architecture.spike_shape, prior)
+        except (OSError, ValueError) as error:
+            raise BundleError(f"cannot use {self.path(PRIOR)}: {error}") from error
+
+
+def default_bundle() -> Path:
+    """The bundle that ships with the package."""
+    return Path(str(resources.files("spikebottlenet"))) / "bundles" / "default"
+
+
+def bundle_folder(name: str) -> Path:
+    """A folder from what a user types: ``default`` or a path."""
+    return default_bundle() if name == "default" else Path(name)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def open_bundle(folder: Path, half: Half) -> Bundle:
+    """Read the manifest and check the files of one half.
+
+    Raises:
+        BundleError: names the file that is missing or altered, and both hashes.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"no {MANIFEST} in {folder}: give a bundle's folder, or 'default' for the shipped one"
+        )
+    try:
+        manifest = Manifest.parse(read_yaml(path), source=str(path))
+    except ConfigError as error:
+        raise BundleError(f"manifest not understood: {error}") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path} is format {manifest.format_version}, this version reads {FORMAT_VERSION}: "
+            "install a matching version"
+        )
+    architecture = manifest.architecture
+    if len(manifest.class_names) != architecture.classes:
+        raise BundleError(
+            f"{path} names {len(manifest.class_names)} classes, the network has "
+            f"{architecture.classes}: export the bundle again"
+        )
+    for name in half.value:
+        _check_file(folder / name, manifest.files.get(name))
+    return Bundle(folder, manifest)
+
+
+def _check_file(path: Path, wanted: str | None) -> None:
+    if wanted is None:
+        raise BundleError(f"manifest beside {path} lists no {path.name}: export the bundle again")
+    try:
+        found = file_digest(path)
+    except OSError as error:
+        raise BundleError(
+            f"{path} is missing or unreadable ({error.strerror}), wanted SHA-256 {wanted}: "
+            "copy the whole bundle again"
+        ) from error
+    if found != wanted:
+        raise BundleError(
+            f"{path} was altered: its SHA-256 is {found}, the manifest says {wanted}: "
+            "copy the whole bundle again"
+        )
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write ``manifest.yaml`` of a bundle whose other files are in place."""
+    plain = manifest.model_dump(mode="json")
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -1,0 +1,36 @@
+"""The ``spikebottlenet`` command."""
+
+import sys
+
+import typer
+
+from spikebottlenet.cli import demo, evaluate, model, send, train
+from spikebottlenet.errors import SpikeBottleNetError
+
+app = typer.Typer(
+    name="spikebottlenet",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="""Split computing with a spiking head: send images to an edge-node, look at models, train
+    and evaluate your own.
+
+    First time: `spikebottlenet demo` starts both daemons on this machine and sends four photos.""",
+)
+app.command("send")(send.send)
+app.command("evaluate")(evaluate.evaluate)
+app.command("train")(train.train)
+app.command("demo")(demo.demo)
+app.add_typer(model.app, name="model")
+
+
+def main() -> None:
+    """Entry point; exits 1 with one line on an error raised on purpose, 2 on wrong usage."""
+    try:
+        app()
+    except SpikeBottleNetError as error:
+        print(f"spikebottlenet: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

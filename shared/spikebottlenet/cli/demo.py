@@ -1,0 +1,72 @@
+"""``spikebottlenet demo``: both daemons on this machine, four photos through them."""
+
+import asyncio
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from spikebottlenet.cli.daemons import running_daemon
+from spikebottlenet.cli.send import Sent, send_all
+from spikebottlenet.cli.sources import find_images
+from spikebottlenet.cli.table import record_table, totals_line
+from spikebottlenet.errors import ConfigError
+
+# Photos that scikit-image ships, and what they show, in CIFAR-100's words.
+PHOTOS = {
+    "motorcycle_left.png": "motorcycle",
+    "coffee.png": "cup",
+    "rocket.jpg": "rocket",
+    "clock_motion.png": "clock",
+}
+_DEADLINE_MS = 30_000  # a demo waits for the cloud, however slow the machine
+
+
+def shipped_photos() -> list[str]:
+    """Paths of ``PHOTOS``.
+
+    Raises:
+        ConfigError: scikit-image is not installed.
+    """
+    spec = importlib.util.find_spec("skimage")
+    if spec is None or spec.origin is None:
+        raise ConfigError(
+            "the demo's photos come with scikit-image: pip install scikit-image, or give paths"
+        )
+    return [str(Path(spec.origin).parent / "data" / name) for name in PHOTOS]
+
+
+def demo(
+    paths: Annotated[
+        list[str] | None, typer.Argument(help="images; default: four photos of scikit-image")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="folder of the records and the daemons' logs")] = Path(
+        "build"
+    ),
+    bundle: Annotated[str, typer.Option(help="a bundle's folder, or 'default'")] = "default",
+) -> None:
+    """Start cloud-node and edge-node, send images, show the answers and what they took."""
+    sent = Sent(
+        find_images(paths or shipped_photos()), style="none", out=typer.get_text_stream("stdout")
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    common = ["--bundle", bundle, "--listen", "127.0.0.1:0"]
+    with running_daemon("cloud_node", common, out / "cloud-node.log") as cloud:
+        print(cloud.start_line)
+        arguments = [*common, "--cloud", cloud.address]
+        with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
+            print(edge.start_line)
+            seconds = asyncio.run(send_all(edge.address, sent, deadline_ms=_DEADLINE_MS))
+    rows = [(sent.images[index].name, sent.records[index]) for index in sorted(sent.records)]
+    records = out / "demo.jsonl"
+    with records.open("w", encoding="utf-8") as file:
+        for name, record in rows:
+            file.write(json.dumps({"image": name, **record.as_json()}, ensure_ascii=False) + "\n")
+    Console().print(record_table(rows, None if paths else PHOTOS))
+    print(totals_line(sent.totals, failed=sent.failed, seconds=seconds))
+    print(f"records in {records}, the daemons' logs beside it")
+    if sent.failed:
+        raise typer.Exit(1)

@@ -1,0 +1,61 @@
+"""``spikebottlenet evaluate``: a bundle on a data set, through the real codec."""
+
+import json
+import os
+from typing import Annotated
+
+import typer
+
+from spikebottlenet.bundle import Half, bundle_folder, open_bundle
+from spikebottlenet.errors import ConfigError
+
+
+def evaluate(
+    data: Annotated[str, typer.Option(help="public data set name or local folder, for `datasets`")],
+    bundle: Annotated[
+        str, typer.Argument(help="a bundle's folder, or 'default' for the shipped one")
+    ] = "default",
+    split: Annotated[str, typer.Option(help="split of the data set")] = "test",
+    limit: Annotated[int, typer.Option(min=0, help="first N images only; 0: all")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+) -> None:
+    """Accuracy, bytes and estimated energy of a bundle: exact head, real frames, tail."""
+    try:
+        import torch
+
+        from spikebottlenet.lab.data import load_split
+        from spikebottlenet.lab.evaluate import evaluate_bundle
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"{error.name} is not installed: pip install 'spikebottlenet[lab]'"
+        ) from error
+    opened = open_bundle(bundle_folder(bundle), Half.LAB)
+    architecture = opened.manifest.architecture
+    used = threads or os.cpu_count() or 1
+    torch.set_num_threads(used)
+    whole = load_split(data, split, side=architecture.side)
+    chosen = whole.first(limit) if limit else whole
+    found = evaluate_bundle(opened, chosen, threads=used)
+    measured = opened.manifest.measured
+    record = {
+        "images": found.images,
+        "top1": round(found.top1, 3),
+        "top5": round(found.top5, 3),
+        "uncut_top1": measured.uncut_top1 if measured else None,
+        "edge_exit_top1": round(found.edge_exit_top1, 3),
+        "spike_bits": architecture.spike_shape.bits,
+        "bit_compression": architecture.bit_compression,
+        "payload_bytes_mean": round(found.payload_bytes_mean, 3),
+        "payload_bytes_p99": round(found.payload_bytes_p99, 3),
+        "firing_rate": round(found.firing_rate, 3),
+        "edge_compute_uj": round(found.edge_compute_uj, 3),
+        "ann_head_uj": round(found.ann_head_uj, 3),
+        "model": opened.model,
+    }
+    if as_json:
+        print(json.dumps(record))
+        return
+    for name, value in record.items():
+        print(f"{name:>20}  {value}")
+    print("uncut_top1 is the manifest's; energies are estimates, microjoules an image")

@@ -1,0 +1,93 @@
+"""Evaluation of a bundle as it runs: exact head, real frames, tail; no socket between."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from rich.progress import track
+
+from spikebottlenet.accounting.energy import compute_uj
+from spikebottlenet.bundle import (
+    EXIT_WEIGHTS,
+    HEAD_ONNX,
+    TAIL_WEIGHTS,
+    Bundle,
+)
+from spikebottlenet.errors import DataError
+from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.runtime.edge_exit import EdgeExit
+from spikebottlenet.runtime.onnx_head import OnnxHead
+from spikebottlenet.runtime.torch_tail import TorchTail
+
+_BATCH = 100
+_TOP5 = 5
+
+
+class Evaluation(NamedTuple):
+    """What an evaluation found; accuracies in percent, energies in microjoules an image."""
+
+    images: int
+    top1: float
+    top5: float
+    edge_exit_top1: float
+    payload_bytes_mean: float
+    payload_bytes_p99: float
+    firing_rate: float  # of the bottleneck, spikes a site a timestep
+    edge_compute_uj: float
+    ann_head_uj: float
+
+
+def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evaluation:
+    """Run every image; each one's spikes go through a frame and back before the tail sees them.
+
+    Raises:
+        DataError: no images, or classes that are not the bundle's.
+    """
+    if len(split) == 0:
+        raise DataError("no images to evaluate: choose another split or a higher limit")
+    manifest = bundle.manifest
+    if split.class_names != manifest.class_names:
+        raise DataError(
+            f"data has {len(split.class_names)} classes that are not the bundle's "
+            f"{len(manifest.class_names)}, in its order: evaluate on the data it was trained for"
+        )
+    architecture = manifest.architecture
+    head = OnnxHead(bundle.path(HEAD_ONNX), architecture, threads=threads)
+    tail = TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device="cpu")
+    edge_exit = EdgeExit.load(bundle.path(EXIT_WEIGHTS))
+    codec = bundle.codec()
+    hits = np.zeros(_TOP5, dtype=np.int64)
+    exit_hits = spikes_fired = macs = accumulates = 0
+    payloads: list[int] = []
+    starts = range(0, len(split), _BATCH)
+    for start in track(starts, description="evaluate", transient=True):
+        labels = split.labels[start : start + _BATCH]
+        result = head.run(split.images[start : start + _BATCH])
+        frames = [
+            codec.encode_spikes(np.ascontiguousarray(result.spikes[:, i]))
+            for i in range(len(labels))
+        ]
+        received = np.stack([codec.decode_spikes(frame).spikes for frame in frames], axis=1)
+        ranked = np.argsort(-tail.classify(received), axis=1, kind="stable")[:, :_TOP5]
+        hits += (ranked == labels[:, None]).sum(axis=0)
+        exit_hits += _right(edge_exit.classify(result.spikes), labels)
+        payloads += [len(frame) for frame in frames]
+        spikes_fired += int(result.spikes.sum())
+        macs += result.macs * len(labels)
+        accumulates += int(result.accumulates.sum())
+    count = len(split)
+    return Evaluation(
+        images=count,
+        top1=100.0 * float(hits[0]) / count,
+        top5=100.0 * float(hits.sum()) / count,
+        edge_exit_top1=100.0 * exit_hits / count,
+        payload_bytes_mean=float(np.mean(payloads)),
+        payload_bytes_p99=float(np.percentile(payloads, 99)),
+        firing_rate=spikes_fired / (count * architecture.spike_shape.bits),
+        edge_compute_uj=compute_uj(macs, accumulates) / count,
+        ann_head_uj=compute_uj(manifest.operations.ann_head_macs, 0),
+    )
+
+
+def _right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> int:
+    return int((probabilities.argmax(axis=1) == labels).sum())

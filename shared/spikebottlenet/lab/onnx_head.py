@@ -1,0 +1,115 @@
+"""The exact head as an ONNX graph, written node by node from the layer description.
+
+Input ``pixels`` uint8 [B, side, side, 3]. Outputs ``spikes`` uint8 [T, B, C, H, W] and, for each
+neuron layer i, ``activity_i`` float32 [B, H, W]: its spikes summed over timesteps and channels.
+"""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from spikebottlenet.model.architecture import IMAGE, head_layers
+from spikebottlenet.model.exact import ExactHead, parameter_names
+
+_OPSET = 17  # every runtime since 2022 reads it
+_IR_VERSION = 8
+
+
+class _Graph:
+    """Nodes in order, each with a name of its own for its one output."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+
+    def add(
+        self, operator: str, *inputs: str, output: str | None = None, **attributes: object
+    ) -> str:
+        name = output or f"{operator.lower()}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, name: str, value: object) -> str:
+        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+
+def onnx_head(head: ExactHead) -> onnx.ModelProto:
+    """Build and check the graph."""
+    architecture = head.architecture
+    graph = _Graph()
+    leak = graph.constant("leak", np.float32(architecture.leak))
+    one = graph.constant("one", np.float32(1.0))
+    first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
+    channel_axis = graph.constant("channel_axis", np.array([1], dtype=np.int64))
+    colour = graph.constant("mean_colour", np.array(head.mean_colour, dtype=np.float32))
+    image = graph.add("Sub", graph.add("Cast", "pixels", to=TensorProto.FLOAT), colour)
+    image = graph.add("Transpose", image, perm=[0, 3, 1, 2])
+    spikes: list[list[str]] = []
+    outputs = []
+    for index, layer in enumerate(head_layers(architecture)):
+        names, bias_name = parameter_names(layer)
+        for name in (*names, bias_name):
+            if name is not None:
+                graph.constant(name, head.weights[name].contiguous().numpy())
+        constant_input = layer.synapses[0].source == IMAGE
+        currents: list[str] = []
+        for t in range(1 if constant_input else architecture.timesteps):
+            parts = []
+            for order, (synapse, name) in enumerate(zip(layer.synapses, names, strict=True)):
+                source = image if synapse.source == IMAGE else spikes[synapse.source][t]
+                if name is not None:
+                    pad = synapse.kernel // 2
+                    source = graph.add(
+                        "Conv",
+                        source,
+                        name,
+                        *((bias_name,) if order == 0 else ()),
+                        kernel_shape=[synapse.kernel] * 2,
+                        strides=[synapse.stride] * 2,
+                        # Symmetric as in training, whatever the stride.
+                        pads=[pad] * 4,
+                    )
+                parts.append(source)
+            currents.append(parts[0] if len(parts) == 1 else graph.add("Add", *parts))
+        steps = _lif(graph, currents, architecture.timesteps, leak, one)
+        spikes.append(steps)
+        total = steps[0]
+        for step in steps[1:]:
+            total = graph.add("Add", total, step)
+        name = graph.add("ReduceSum", total, channel_axis, output=f"activity_{index}", keepdims=0)
+        outputs.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", layer.side, layer.side])
+        )
+    parts = [graph.add("Unsqueeze", step, first_axis) for step in spikes[-1]]
+    joined = graph.add("Concat", *parts, axis=0)
+    graph.add("Cast", joined, output="spikes", to=TensorProto.UINT8)
+    t, c, h, w = architecture.spike_shape
+    outputs.insert(0, helper.make_tensor_value_info("spikes", TensorProto.UINT8, [t, "B", c, h, w]))
+    pixels = helper.make_tensor_value_info(
+        "pixels", TensorProto.UINT8, ["B", architecture.side, architecture.side, 3]
+    )
+    model = helper.make_model(
+        helper.make_graph(graph.nodes, "spiking_head", [pixels], outputs, graph.initializers),
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="spikebottlenet",
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _lif(graph: _Graph, currents: list[str], timesteps: int, leak: str, one: str) -> list[str]:
+    """Spikes of each timestep, by the equations of ``model.neuron`` with threshold 1."""
+    spikes: list[str] = []
+    potential: str | None = None
+    for t in range(timesteps):
+        current = currents[min(t, len(currents) - 1)]
+        if potential is None:
+            potential = current
+        else:
+            potential = graph.add("Add", graph.add("Mul", potential, leak), current)
+        fired = graph.add("GreaterOrEqual", potential, one)
+        spikes.append(graph.add("Cast", fired, to=TensorProto.FLOAT))
+        potential = graph.add("Sub", potential, spikes[-1])
+    return spikes

@@ -1,0 +1,118 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetModelRequest(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, files: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ModelPart(_message.Message):
+    __slots__ = ("manifest_json", "chunk")
+    MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    manifest_json: str
+    chunk: FileChunk
+    def __init__(self, manifest_json: _Optional[str] = ..., chunk: _Optional[_Union[FileChunk, _Mapping]] = ...) -> None: ...
+
+class FileChunk(_message.Message):
+    __slots__ = ("name", "offset", "data")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    offset: int
+    data: bytes
+    def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class InferRequest(_message.Message):
+    __slots__ = ("fingerprint", "frames")
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    fingerprint: bytes
+    frames: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, fingerprint: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class StreamRequest(_message.Message):
+    __slots__ = ("open", "spikes")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    SPIKES_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    spikes: SpikeChunk
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., spikes: _Optional[_Union[SpikeChunk, _Mapping]] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("fingerprint", "stream_id")
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    fingerprint: bytes
+    stream_id: bytes
+    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ...) -> None: ...
+
+class SpikeChunk(_message.Message):
+    __slots__ = ("sequence", "frame", "more", "deadline_ms")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    frame: bytes
+    more: bool
+    deadline_ms: int
+    def __init__(self, sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class StreamResponse(_message.Message):
+    __slots__ = ("accepted", "prediction", "failure", "drain")
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    PREDICTION_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    DRAIN_FIELD_NUMBER: _ClassVar[int]
+    accepted: Accepted
+    prediction: Prediction
+    failure: Failure
+    drain: Drain
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+
+class Accepted(_message.Message):
+    __slots__ = ("max_in_flight",)
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    max_in_flight: int
+    def __init__(self, max_in_flight: _Optional[int] = ...) -> None: ...
+
+class Prediction(_message.Message):
+    __slots__ = ("sequence", "classes", "probabilities", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CLASSES_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
+    ENOUGH_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_US_FIELD_NUMBER: _ClassVar[int]
+    TAIL_US_FIELD_NUMBER: _ClassVar[int]
+    CLOUD_COMPUTE_UJ_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    classes: _containers.RepeatedScalarFieldContainer[int]
+    probabilities: _containers.RepeatedScalarFieldContainer[float]
+    timesteps: int
+    enough: bool
+    queue_us: int
+    tail_us: int
+    cloud_compute_uj: float
+    def __init__(self, sequence: _Optional[int] = ..., classes: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., timesteps: _Optional[int] = ..., enough: bool = ..., queue_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., cloud_compute_uj: _Optional[float] = ...) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("sequence", "code", "message")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    code: int
+    message: str
+    def __init__(self, sequence: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+
+class Drain(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

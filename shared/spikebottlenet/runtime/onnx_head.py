@@ -1,0 +1,53 @@
+"""The head on ONNX Runtime: what the edge runs, and evaluation with it. Imports no torch."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from spikebottlenet.accounting.operations import fan_out, stem_macs
+from spikebottlenet.errors import BundleError
+from spikebottlenet.model.architecture import Architecture
+
+Spikes = npt.NDArray[np.uint8]
+
+
+class HeadResult(NamedTuple):
+    """Spikes of a batch and what they took."""
+
+    spikes: Spikes  # [T, B, C, H, W] in {0, 1}
+    macs: int  # of each image
+    accumulates: npt.NDArray[np.int64]  # [B], from the spikes that fired
+
+
+class OnnxHead:
+    """One inference session; ``run`` from one thread at a time."""
+
+    def __init__(self, path: Path, architecture: Architecture, *, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # An idle edge device must not spin between images.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # The arena keeps freed blocks; so small a head does not need it, the device does.
+        options.enable_cpu_mem_arena = False
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime's errors share no root but Exception
+            raise BundleError(f"cannot load {path}: {error}") from error
+        self._fan_out = [outflow.astype(np.float64) for outflow in fan_out(architecture)]
+        self._macs = stem_macs(architecture)
+
+    def run(self, pixels: npt.NDArray[np.uint8]) -> HeadResult:
+        """Run pixels [B, side, side, 3]."""
+        spikes, *activity = self._session.run(None, {"pixels": pixels})
+        accumulates = sum(
+            (fired.astype(np.float64) * outflow).sum(axis=(1, 2))
+            for fired, outflow in zip(activity, self._fan_out, strict=True)
+        )
+        return HeadResult(spikes, self._macs, np.asarray(accumulates).astype(np.int64))
