@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from spikebottlenet.codec.frame import OVERHEAD_BYTES, Scheme, dense_bytes, max_frame_bytes
 from spikebottlenet.codec.spikes import SchemeChoice, SpikeCodec
 from spikebottlenet.errors import CorruptFrameError

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from spikebottlenet.model.neuron import LIFParams, lif
 from spikebottlenet.model.surrogate import SURROGATES, Surrogate
 

@@ -7,6 +7,11 @@ import sys
 from collections.abc import Sequence
 
 import torch
+
+from cloud_node.inference import CloudInference
+from cloud_node.service import CloudService
+from cloud_node.settings import CloudSettings
+from cloud_node.tail_worker import TailWorker
 from spikebottlenet import __version__
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import TAIL_WEIGHTS, Half, bundle_folder, open_bundle
@@ -18,11 +23,6 @@ from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
 from spikebottlenet.runtime.torch_tail import TorchTail
 from spikebottlenet.shutdown import stop_requested
-
-from cloud_node.inference import CloudInference
-from cloud_node.service import CloudService
-from cloud_node.settings import CloudSettings
-from cloud_node.tail_worker import TailWorker
 
 log = logging.getLogger(__name__)
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
+
+from cloud_node.settings import CloudSettings
+from cloud_node.tail_worker import Spikes, TailWorker
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
@@ -14,9 +17,6 @@ from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import code_number, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
 from spikebottlenet.runtime.scores import best_classes
-
-from cloud_node.settings import CloudSettings
-from cloud_node.tail_worker import Spikes, TailWorker
 
 log = logging.getLogger(__name__)
 

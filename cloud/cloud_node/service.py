@@ -6,6 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc.aio
+
+from cloud_node.answers import AnswerCache
+from cloud_node.inference import CloudInference, check_fingerprint, gather_frames
+from cloud_node.session import Session
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle, file_digest
 from spikebottlenet.errors import (
@@ -24,10 +28,6 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamResponse,
 )
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceServicer
-
-from cloud_node.answers import AnswerCache
-from cloud_node.inference import CloudInference, check_fingerprint, gather_frames
-from cloud_node.session import Session
 
 _CHUNK_BYTES = 64 * 1024
 _STREAM_ID_BYTES = 16
@@ -96,7 +96,7 @@ class CloudService(CoInferenceServicer):
             first = await asyncio.wait_for(anext(requests), _OPEN_WITHIN_S)
         except (TimeoutError, StopAsyncIteration):
             raise RequestError("stream without an Open message: send that first") from None
-        if first is None or first.WhichOneof("request") != "open":
+        if first is None or not first.HasField("open"):
             raise RequestError("first message of a stream is not an Open: send that first")
         self._ledger.count_up(first.ByteSize())
         check_fingerprint(self._inference.bundle, first.open.fingerprint)
@@ -105,7 +105,7 @@ class CloudService(CoInferenceServicer):
                 f"stream_id has {len(first.open.stream_id)} bytes, wanted {_STREAM_ID_BYTES}: "
                 "send a UUIDv7"
             )
-        session = Session(first.open.stream_id, self._inference, self._cache, self._ledger)
+        session = Session(first.open, self._inference, self._cache, self._ledger)
         self._sessions.add(session)
         try:
             async for response in session.responses(requests):

@@ -9,18 +9,17 @@ import logging
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 
+from cloud_node.answers import AnswerCache, RequestKey
+from cloud_node.inference import CloudInference, Received
 from spikebottlenet.accounting.wire import WireLedger, framed_bytes
 from spikebottlenet.errors import OverloadedError, RequestError, SpikeBottleNetError
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     Drain,
-    SpikeChunk,
+    Open,
     StreamRequest,
     StreamResponse,
 )
-
-from cloud_node.answers import AnswerCache, RequestKey
-from cloud_node.inference import CloudInference, Received
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +32,14 @@ class Session:
 
     def __init__(
         self,
-        stream_id: bytes,
+        opening: Open,
         inference: CloudInference,
         cache: AnswerCache,
         ledger: WireLedger,
     ) -> None:
-        self._stream_id = stream_id
-        self._name = uuid.UUID(bytes=stream_id)
+        self._stream_id = opening.stream_id
+        self._deadline_ms = opening.deadline_ms
+        self._name = uuid.UUID(bytes=opening.stream_id)
         self._inference = inference
         self._cache = cache
         self._ledger = ledger
@@ -84,17 +84,17 @@ class Session:
     async def _read(self, requests: AsyncIterator[StreamRequest | None]) -> None:
         try:
             async for request in requests:
-                if request is None or request.WhichOneof("request") != "spikes":
-                    raise RequestError("message is not a SpikeChunk: after Open send only those")
+                if request is None or request.HasField("open"):
+                    raise RequestError("message has no spikes: after Open send only those")
                 self._ledger.count_up(request.ByteSize())
-                await self._take(request.spikes, request.ByteSize())
+                await self._take(request)
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
             self._out.put_nowait(None)
 
-    async def _take(self, chunk: SpikeChunk, message_bytes: int) -> None:
-        sequence = chunk.sequence
+    async def _take(self, chunk: StreamRequest) -> None:
+        sequence, message_bytes = chunk.sequence, chunk.ByteSize()
         known = self._cache.get(RequestKey(self._stream_id, sequence))
         if known is not None:
             if sequence not in self._partial:  # not a late chunk of a request answered early
@@ -122,7 +122,8 @@ class Session:
         except SpikeBottleNetError as error:
             self._fail(sequence, error, more=chunk.more)
             return
-        deadline_s = chunk.deadline_ms / 1000 if chunk.deadline_ms else None
+        deadline_ms = chunk.deadline_ms or self._deadline_ms
+        deadline_s = deadline_ms / 1e3 if deadline_ms else None
         if not chunk.more:
             del self._partial[sequence]
             await self._credit.acquire()

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field
+
 from spikebottlenet.config import Settings
 
 

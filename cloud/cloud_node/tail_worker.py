@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from spikebottlenet.errors import DeadlineError, OverloadedError
 from spikebottlenet.runtime.scores import Probabilities
 from spikebottlenet.runtime.torch_tail import TorchTail

@@ -5,6 +5,10 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from edge_node.cloud_link import CloudLink
+from edge_node.head_worker import HeadWorker
+from edge_node.service import EdgeService
+from edge_node.settings import EdgeSettings
 from spikebottlenet import __version__
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
@@ -15,11 +19,6 @@ from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
 from spikebottlenet.shutdown import stop_requested
-
-from edge_node.cloud_link import CloudLink
-from edge_node.head_worker import HeadWorker
-from edge_node.service import EdgeService
-from edge_node.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +55,7 @@ async def serve(settings: EdgeSettings) -> None:
         channel,
         ledger,
         fingerprint=bundle.fingerprint,
+        deadline_ms=settings.deadline_ms,
         max_in_flight=settings.max_in_flight,
     )
     async with channel:

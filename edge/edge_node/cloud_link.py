@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import grpc.aio
 import uuid_utils
+
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import (
     DeadlineError,
@@ -31,7 +32,6 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     Failure,
     Open,
     Prediction,
-    SpikeChunk,
     StreamRequest,
     StreamResponse,
 )
@@ -79,7 +79,13 @@ class CloudLink:
     """Sends frames to one cloud for as long as ``running`` lasts."""
 
     def __init__(
-        self, channel: grpc.aio.Channel, ledger: WireLedger, *, fingerprint: str, max_in_flight: int
+        self,
+        channel: grpc.aio.Channel,
+        ledger: WireLedger,
+        *,
+        fingerprint: str,
+        deadline_ms: int,
+        max_in_flight: int,
     ) -> None:
         self._stub = CoInferenceStub(channel)
         self._ledger = ledger
@@ -89,6 +95,7 @@ class CloudLink:
         self._sequence = 0
         self._pending: dict[int, _Pending] = {}
         self._outgoing: asyncio.Queue[int] = asyncio.Queue()
+        self._deadline_ms = deadline_ms
         self._max_in_flight = max_in_flight
         self._credit = asyncio.Semaphore(max_in_flight)
         self._closing = False
@@ -112,11 +119,11 @@ class CloudLink:
     def new_exchange(self, frame: bytes, *, deadline_s: float) -> Exchange:
         """A request of the next sequence; nothing is sent yet."""
         self._sequence += 1
-        chunk = SpikeChunk(
-            sequence=self._sequence, frame=frame, deadline_ms=max(1, round(1e3 * deadline_s))
-        )
-        request_id = f"{self.name}/{self._sequence}"
-        return Exchange(self._sequence, request_id, StreamRequest(spikes=chunk))
+        deadline_ms = max(1, round(1e3 * deadline_s))
+        if deadline_ms == self._deadline_ms:
+            deadline_ms = 0  # as in Open, and nothing on the wire
+        request = StreamRequest(sequence=self._sequence, frame=frame, deadline_ms=deadline_ms)
+        return Exchange(self._sequence, f"{self.name}/{self._sequence}", request)
 
     async def infer(self, exchange: Exchange, *, deadline_s: float) -> Prediction:
         """Send a request and wait for its answer.
@@ -184,7 +191,11 @@ class CloudLink:
         call: Call = self._stub.Stream()
         try:
             opening = StreamRequest(
-                open=Open(fingerprint=self._fingerprint, stream_id=self._stream_id)
+                open=Open(
+                    fingerprint=self._fingerprint,
+                    stream_id=self._stream_id,
+                    deadline_ms=self._deadline_ms,
+                )
             )
             async with asyncio.timeout(_OPEN_WITHIN_S):
                 await call.write(opening)

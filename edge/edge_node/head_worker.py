@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+
+from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import EXIT_WEIGHTS, HEAD_ONNX, Bundle
 from spikebottlenet.errors import OverloadedError
 from spikebottlenet.preprocess import read_image
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead, Spikes
 from spikebottlenet.runtime.scores import Probabilities
-
-from edge_node.settings import EdgeSettings
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 import grpc.aio
+
+from edge_node.cloud_link import CloudLink, Exchange
+from edge_node.head_worker import EncodedImage, HeadWorker
+from edge_node.settings import EdgeSettings
 from spikebottlenet.accounting.energy import RADIO_PROFILES, compute_uj
 from spikebottlenet.accounting.record import (
     InferenceRecord,
@@ -39,10 +43,6 @@ from spikebottlenet.rpc.v1.edge_pb2 import (
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceServicer
 from spikebottlenet.runtime.scores import ClassScore, best_classes
-
-from edge_node.cloud_link import CloudLink, Exchange
-from edge_node.head_worker import EncodedImage, HeadWorker
-from edge_node.settings import EdgeSettings
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from pydantic import Field
+
 from spikebottlenet.accounting.energy import Radio
 from spikebottlenet.codec.spikes import SchemeChoice
 from spikebottlenet.config import Settings

@@ -38,32 +38,28 @@ class InferRequest(_message.Message):
     def __init__(self, fingerprint: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("open", "spikes")
+    __slots__ = ("open", "sequence", "frame", "more", "deadline_ms")
     OPEN_FIELD_NUMBER: _ClassVar[int]
-    SPIKES_FIELD_NUMBER: _ClassVar[int]
-    open: Open
-    spikes: SpikeChunk
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., spikes: _Optional[_Union[SpikeChunk, _Mapping]] = ...) -> None: ...
-
-class Open(_message.Message):
-    __slots__ = ("fingerprint", "stream_id")
-    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
-    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
-    fingerprint: bytes
-    stream_id: bytes
-    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ...) -> None: ...
-
-class SpikeChunk(_message.Message):
-    __slots__ = ("sequence", "frame", "more", "deadline_ms")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    open: Open
     sequence: int
     frame: bytes
     more: bool
     deadline_ms: int
-    def __init__(self, sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("fingerprint", "stream_id", "deadline_ms")
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    STREAM_ID_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    fingerprint: bytes
+    stream_id: bytes
+    deadline_ms: int
+    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
     __slots__ = ("accepted", "prediction", "failure", "drain")

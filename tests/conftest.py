@@ -1,0 +1,96 @@
+"""What tests share: the shipped bundle, photos, daemons on free ports."""
+
+import importlib.util
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from spikebottlenet.bundle import Bundle, Half, default_bundle, open_bundle
+from spikebottlenet.cli.daemons import Daemon, running_daemon
+
+Start = Callable[..., Daemon]
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Bundle:
+    return open_bundle(default_bundle(), Half.LAB)
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped bundle under another name, so with another fingerprint."""
+    folder = tmp_path_factory.mktemp("bundle") / "other"
+    shutil.copytree(default_bundle(), folder)
+    manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
+    manifest["name"] = "other"
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_folder() -> Path:
+    spec = importlib.util.find_spec("skimage")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def photo(photo_folder: Path) -> Path:
+    return photo_folder / "motorcycle_left.png"
+
+
+@pytest.fixture(scope="session")
+def crops(photo_folder: Path) -> np.ndarray:
+    """Square pieces of real photos, uint8 [1000, 32, 32, 3]."""
+    names = ("motorcycle_left.png", "coffee.png", "rocket.jpg", "clock_motion.png", "chelsea.png")
+    photos = [
+        Image.open(photo_folder / n).convert("RGB") for n in names if (photo_folder / n).exists()
+    ]
+    random = np.random.default_rng(0)
+    pieces = []
+    for index in range(1000):
+        image = photos[index % len(photos)]
+        edge = int(random.integers(32, min(image.size)))
+        left = int(random.integers(0, image.width - edge + 1))
+        top = int(random.integers(0, image.height - edge + 1))
+        box = (left, top, left + edge, top + edge)
+        pieces.append(np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR, box=box)))
+    return np.stack(pieces)
+
+
+@pytest.fixture(scope="session")
+def crop_folder(crops: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as 1,000 PNG files."""
+    folder = tmp_path_factory.mktemp("crops")
+    for index, crop in enumerate(crops):
+        Image.fromarray(crop).save(folder / f"{index:04}.png")
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a daemon: ``start("cloud_node", "--max-batch", "4")``; stopped when the test ends."""
+    with ExitStack() as running:
+        count = 0
+
+        def start_one(module: str, *arguments: str, listen: str = "127.0.0.1:0") -> Daemon:
+            nonlocal count
+            count += 1
+            log = tmp_path / f"{module}-{count}.log"
+            options = ["--listen", listen, *arguments]
+            return running.enter_context(running_daemon(module, options, log))
+
+        yield start_one
+
+
+def log_lines(daemon: Daemon) -> list[dict]:
+    """The daemon's log so far."""
+    return [json.loads(line) for line in daemon.log.read_text().splitlines()]
