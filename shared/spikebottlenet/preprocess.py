@@ -62,15 +62,12 @@ def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
     upright = ImageOps.exif_transpose(image)
     rgb = _to_rgb(_to_eight_bits(upright), wanted.mean_colour)
     if rgb.size != (wanted.side, wanted.side):
-        # Cropping inside the resize keeps a 1 x 50,000,000 strip from being blown up first.
+        # Cropping first keeps a 1 x 50,000,000 strip from being blown up.
         width, height = rgb.size
         edge = min(width, height)
-        left, top = (width - edge) / 2, (height - edge) / 2
-        rgb = rgb.resize(
-            (wanted.side, wanted.side),
-            Image.Resampling.BILINEAR,
-            box=(left, top, left + edge, top + edge),
-        )
+        left, top = (width - edge) // 2, (height - edge) // 2
+        square = rgb.crop((left, top, left + edge, top + edge))
+        rgb = square.resize((wanted.side, wanted.side), Image.Resampling.BILINEAR)
     return np.asarray(rgb, dtype=np.uint8)
 
 

@@ -69,7 +69,7 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
         ]
         received = np.stack([codec.decode_spikes(frame).spikes for frame in frames], axis=1)
         ranked = np.argsort(-tail.classify(received), axis=1, kind="stable")[:, :_TOP5]
-        hits += (ranked == labels[:, None]).sum(axis=0)
+        hits[: ranked.shape[1]] += (ranked == labels[:, None]).sum(axis=0)
         exit_hits += _right(edge_exit.classify(result.spikes), labels)
         payloads += [len(frame) for frame in frames]
         spikes_fired += int(result.spikes.sum())

@@ -40,6 +40,8 @@ class Decoder(nn.Module):
             [step(part) for step, part in zip(self.steps, spikes.unbind(0), strict=False)]
         ).mean(0)
         features: torch.Tensor = functional.pixel_shuffle(total, self.up)
+        # A stride that does not divide the side left the encoder's last window half outside.
+        features = features[..., : self.side, : self.side]
         features = features.contiguous(memory_format=torch.channels_last)
         return self.block(functional.relu(self.norm(features)))  # type: ignore[no-any-return]
 
