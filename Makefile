@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := edge,cloud,lab,dev
 
-.PHONY: demo test check bench install stubs clean
+.PHONY: help demo test check bench install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -18,6 +18,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
+demo: $(STAMP) ## start both daemons, send four photos, print what they are
+	$(BIN)/spikebottlenet demo
+
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
 
@@ -25,6 +28,9 @@ check: $(STAMP) ## lint, format check and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: $(STAMP) ## measure, as ratios side by side
+	$(BIN)/python -m tests.benchmarks
 
 stubs: $(STAMP) ## write the gRPC stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared \

@@ -10,7 +10,7 @@ import torch
 import yaml
 from typer.testing import CliRunner
 
-from spikebottlenet.bundle import Half, open_bundle
+from spikebottlenet.bundle import Half, Preprocess, open_bundle
 from spikebottlenet.cli.__main__ import app
 from spikebottlenet.errors import ConfigError, DataError
 from spikebottlenet.lab import loop
@@ -28,6 +28,9 @@ CONFIG = {
     "uncut": {"batch": 16, "phases": [{"epochs": 3, "side": 16, "pad": 1}]},
     "cut": {"batch": 16, "phases": [{"epochs": 1, "side": 12}, {"epochs": 2, "side": 16}]},
 }
+
+
+WANTED = Preprocess(side=16, mean_colour=(120, 120, 120))
 
 
 def images(count: int, seed: int) -> datasets.Dataset:
@@ -139,17 +142,17 @@ def test_the_shipped_config_is_understood() -> None:
 
 
 def test_data_is_found_by_its_columns_and_kept_apart(data: Path, tmp_path: Path) -> None:
-    whole = load_split(str(data), "train", side=16)
+    whole = load_split(str(data), "train", WANTED)
     assert whole.images.shape == (200, 16, 16, 3)
-    again = load_split(str(data), "train", side=16)  # from the cache
+    again = load_split(str(data), "train", WANTED)  # from the cache
     assert (again.images == whole.images).all()
     rest, held = hold_out(whole, 24, seed=0)
     assert (len(rest), len(held)) == (176, 24)
     kept = {image.tobytes() for image in rest.images}
     assert not kept & {image.tobytes() for image in held.images}
     with pytest.raises(DataError, match="cannot load split 'validation'"):
-        load_split(str(data), "validation")
+        load_split(str(data), "validation", WANTED)
     with pytest.raises(DataError, match="give a public data set name or a folder"):
-        load_split(str(tmp_path / "nothing"), "train")
+        load_split(str(tmp_path / "nothing"), "train", WANTED)
     with pytest.raises(DataError, match="choose fewer"):
         hold_out(whole, 200, seed=0)

@@ -38,10 +38,12 @@ def test_an_image_of_the_right_size_is_untouched() -> None:
 
 
 def test_the_centre_square_is_what_is_seen() -> None:
-    wide = Image.new("RGB", (300, 100), (255, 0, 0))
-    wide.paste((0, 255, 0), (100, 0, 200, 100))
+    wide = Image.new("RGB", (300, 80), (255, 0, 0))
+    wide.paste((0, 255, 0), (115, 5, 185, 75))  # 70 = 0.875 * 80
     found = read_image(encoded(wide), WANTED)
     assert (found == (0, 255, 0)).all()
+    whole = WANTED.model_copy(update={"crop": 1.0})
+    assert (read_image(encoded(wide), whole) == (255, 0, 0)).all(axis=2).any()
 
 
 def test_exif_orientation_is_followed() -> None:

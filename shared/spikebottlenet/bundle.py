@@ -51,6 +51,7 @@ class Preprocess(Settings):
 
     side: int = Field(ge=8)  # sites
     mean_colour: tuple[int, int, int]  # RGB, 0 to 255; what shows through transparency
+    crop: float = Field(0.875, gt=0, le=1)  # of the shorter side; 224 / 256, as is usual
 
 
 class LayerOperations(Settings):

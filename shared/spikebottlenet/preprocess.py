@@ -1,8 +1,9 @@
 """Any image that Pillow opens to the pixels that the head takes: uint8 [side, side, 3], RGB.
 
 Upright by its EXIF orientation, first frame, transparency over the bundle's mean colour, 16-bit and
-floating-point samples scaled to 8, then the centre square at ``side`` x ``side``. Images are
-hostile input: sizes are read from the header and refused before anything is decoded.
+floating-point samples scaled to 8, then the centre square (``crop`` of the shorter side) resized to
+``side`` x ``side``. An image of that size is taken whole. Images are hostile input: sizes are read
+from the header and refused before anything is decoded.
 """
 
 import io
@@ -64,7 +65,7 @@ def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
     if rgb.size != (wanted.side, wanted.side):
         # Cropping first keeps a 1 x 50,000,000 strip from being blown up.
         width, height = rgb.size
-        edge = min(width, height)
+        edge = max(1, round(wanted.crop * min(width, height)))
         left, top = (width - edge) // 2, (height - edge) // 2
         square = rgb.crop((left, top, left + edge, top + edge))
         rgb = square.resize((wanted.side, wanted.side), Image.Resampling.BILINEAR)

@@ -34,7 +34,7 @@ def evaluate(
     architecture = opened.manifest.architecture
     used = threads or os.cpu_count() or 1
     torch.set_num_threads(used)
-    whole = load_split(data, split, side=architecture.side)
+    whole = load_split(data, split, opened.manifest.preprocess)
     chosen = whole.first(limit) if limit else whole
     found = evaluate_bundle(opened, chosen, threads=used)
     measured = opened.manifest.measured

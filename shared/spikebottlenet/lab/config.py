@@ -4,8 +4,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from spikebottlenet.bundle import Preprocess
 from spikebottlenet.config import Settings
 from spikebottlenet.model.architecture import Architecture
+from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.surrogate import Surrogate
 
@@ -19,6 +21,16 @@ class DataSettings(Settings):
     seed: int = 0  # of the held-out choice
     mean: tuple[float, float, float] = (0.5071, 0.4865, 0.4409)  # of pixels / 255; CIFAR-100's
     std: tuple[float, float, float] = (0.2673, 0.2564, 0.2762)
+    crop: float = Field(0.875, gt=0, le=1)  # of the shorter side of images of another size
+
+    @property
+    def scale(self) -> PixelScale:
+        """How the head's first layer sees pixels."""
+        return PixelScale(self.mean, self.std)
+
+    def preprocess(self) -> Preprocess:
+        """How images become pixels, in training and in the bundle."""
+        return Preprocess(side=self.side, mean_colour=self.scale.mean_colour, crop=self.crop)
 
 
 class Phase(Settings):

@@ -13,9 +13,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
+from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import DataError
+from spikebottlenet.preprocess import fit_square
 
 LABEL_COLUMNS = ("fine_label", "label", "labels")
 IMAGE_COLUMNS = ("img", "image")
@@ -53,15 +54,8 @@ def _column(found: list[str], wanted: tuple[str, ...], what: str) -> str:
     raise DataError(f"no {what} column among {', '.join(found)}: wanted one of {', '.join(wanted)}")
 
 
-def _side_of(pixels: Image.Image, side: int) -> npt.NDArray[np.uint8]:
-    rgb = pixels.convert("RGB")
-    if rgb.size != (side, side):
-        rgb = rgb.resize((side, side), Image.Resampling.BILINEAR)
-    return np.asarray(rgb, dtype=np.uint8)
-
-
-def load_split(name_or_path: str, split: str, *, side: int = 32) -> ImageSplit:
-    """Load ``train`` or ``test`` of a data set, each image ``side`` x ``side`` sites.
+def load_split(name_or_path: str, split: str, wanted: Preprocess) -> ImageSplit:
+    """Load ``train`` or ``test`` of a data set, each image as a bundle would see it.
 
     Raises:
         DataError: the data set cannot be found, or has no such split or column.
@@ -76,12 +70,14 @@ def load_split(name_or_path: str, split: str, *, side: int = 32) -> ImageSplit:
     image_column = _column(rows.column_names, IMAGE_COLUMNS, "image")
     label_column = _column(rows.column_names, LABEL_COLUMNS, "label")
     names = tuple(rows.features[label_column].names)
-    key = hashlib.sha256(f"{rows._fingerprint}:{image_column}:{side}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(
+        f"{rows._fingerprint}:{image_column}:{wanted.model_dump_json()}".encode()
+    ).hexdigest()[:24]
     cached = _cache_dir() / f"{key}.npz"
     if cached.exists():
         with np.load(cached) as arrays:
             return ImageSplit(arrays["images"], arrays["labels"], names)
-    images = np.stack([_side_of(row, side) for row in rows[image_column]])
+    images = np.stack([fit_square(row, wanted) for row in rows[image_column]])
     labels = np.asarray(rows[label_column], dtype=np.int64)
     cached.parent.mkdir(parents=True, exist_ok=True)
     partial = cached.with_suffix(f".{os.getpid()}.npz")

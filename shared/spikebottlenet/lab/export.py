@@ -23,7 +23,6 @@ from spikebottlenet.bundle import (
     LayerOperations,
     Manifest,
     OperationCounts,
-    Preprocess,
     file_digest,
     write_manifest,
 )
@@ -32,7 +31,7 @@ from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.edge_exit import run_head, train_edge_exit
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.model.architecture import Architecture, head_layers
-from spikebottlenet.model.exact import ExactHead, PixelScale, fold_head
+from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.split import SplitNetwork
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
@@ -71,7 +70,7 @@ def export_bundle(
     """
     folder.mkdir(parents=True, exist_ok=True)
     architecture = config.architecture(len(train_split.class_names))
-    scale = PixelScale(config.data.mean, config.data.std)
+    scale = config.data.scale
     head = ExactHead(architecture, fold_head(network.head, architecture, scale), scale.mean_colour)
     save_file(
         {key: value.contiguous() for key, value in head.weights.items()}, folder / HEAD_WEIGHTS
@@ -92,7 +91,7 @@ def export_bundle(
     manifest = Manifest(
         name=name,
         architecture=architecture,
-        preprocess=Preprocess(side=architecture.side, mean_colour=scale.mean_colour),
+        preprocess=config.data.preprocess(),
         class_names=train_split.class_names,
         operations=count_operations(architecture),
         files={file: file_digest(folder / file) for file in sorted(Half.LAB.value)},

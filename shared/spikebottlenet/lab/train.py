@@ -36,7 +36,7 @@ def train_bundle(config_path: Path, out: Path, *, name: str, data: str | None = 
     _claim(out, config_path)
     source = data or config.data.name
     pixels = Pixels(mean=config.data.mean, std=config.data.std)
-    whole = load_split(source, "train", side=config.data.side)
+    whole = load_split(source, "train", config.data.preprocess())
     train_split, held_out = hold_out(whole, config.data.held_out, seed=config.data.seed)
     uncut = train_uncut(config, train_split, held_out, pixels, out)
     architecture = config.architecture(len(whole.class_names))
@@ -60,7 +60,7 @@ def finish(
     threads = torch.get_num_threads()
     manifest = export_bundle(cut, config, train_split, folder, name=name, threads=threads)
     copy_record(out, config_path, folder)
-    test = load_split(source, "test", side=config.data.side)
+    test = load_split(source, "test", config.data.preprocess())
     pixels = Pixels(mean=config.data.mean, std=config.data.std)
     measured = _measure(
         open_bundle(folder, Half.LAB),
