@@ -136,3 +136,15 @@ def test_edge_serves_without_torch_and_in_little_memory(start: Start, crop_folde
     status = Path(f"/proc/{pid}/status").read_text()
     resident_kb = next(int(line.split()[1]) for line in status.splitlines() if "VmRSS" in line)
     assert resident_kb * 1024 < 200e6
+
+
+def test_an_edge_that_is_not_there_is_named_once_an_image(photo: Path, tmp_path: Path) -> None:
+    missing = str(tmp_path / "missing.png")
+    command = [sys.executable, "-m", "spikebottlenet.cli", "send", "--edge", "127.0.0.1:9"]
+    done = subprocess.run(
+        [*command, str(photo), missing], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 1
+    first, second, *_ = done.stderr.splitlines()
+    assert first.startswith(f"{photo}: edge-node at 127.0.0.1:9: ")
+    assert second == f"{missing}: cannot be read: No such file or directory; give an image file"

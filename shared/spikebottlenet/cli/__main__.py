@@ -30,6 +30,12 @@ def main() -> None:
     except SpikeBottleNetError as error:
         print(f"spikebottlenet: {error}", file=sys.stderr)
         sys.exit(1)
+    except BrokenPipeError:  # `spikebottlenet send --json ... | head`
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"spikebottlenet: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

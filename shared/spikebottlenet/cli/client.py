@@ -48,10 +48,8 @@ async def classify_images(
             yield outcome
         lost: UnavailableError | None = None
         for index in sorted(unanswered):
-            outcome = Outcome(index, None, lost)
-            if lost is None:
-                outcome = await _one(stub, images, index, deadline_ms)
-            if isinstance(outcome.error, UnavailableError):
+            outcome = await _one(stub, images, index, deadline_ms, lost)
+            if lost is None and isinstance(outcome.error, UnavailableError):
                 lost = UnavailableError(f"edge-node at {edge}: {outcome.error}")
                 outcome = Outcome(index, None, lost)
             yield outcome
@@ -102,8 +100,13 @@ async def _over_stream(
 
 
 async def _one(
-    stub: EdgeInferenceStub, images: Sequence[ImageSource], index: int, deadline_ms: int
+    stub: EdgeInferenceStub,
+    images: Sequence[ImageSource],
+    index: int,
+    deadline_ms: int,
+    lost: UnavailableError | None,
 ) -> Outcome:
+    """Ask for one image; of an edge-node that is ``lost`` nothing is asked, but files are read."""
     if images[index].name == "-":
         lost = ImageError(
             "standard input was read, and the edge-node gave no answer: send it again"
@@ -111,6 +114,8 @@ async def _one(
         return Outcome(index, None, lost)
     try:
         data = images[index].read()
+        if lost is not None:
+            return Outcome(index, None, lost)
         message = await stub.Classify(ClassifyRequest(image=data, deadline_ms=deadline_ms))
         return Outcome(index, unpack_record(message), None)
     except grpc.aio.AioRpcError as error:
