@@ -108,10 +108,8 @@ async def _one(
 ) -> Outcome:
     """Ask for one image; of an edge-node that is ``lost`` nothing is asked, but files are read."""
     if images[index].name == "-":
-        lost = ImageError(
-            "standard input was read, and the edge-node gave no answer: send it again"
-        )
-        return Outcome(index, None, lost)
+        unread = ImageError("was read, and the edge-node gave no answer: send it again")
+        return Outcome(index, None, unread)
     try:
         data = images[index].read()
         if lost is not None:

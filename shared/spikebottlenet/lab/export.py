@@ -88,6 +88,8 @@ def export_bundle(
         seed=config.seed,
     )
     save_file(exit_weights, folder / EXIT_WEIGHTS)
+    for file in Half.LAB.value:
+        (folder / file).chmod(0o644)  # safetensors writes for its owner alone
     manifest = Manifest(
         name=name,
         architecture=architecture,
