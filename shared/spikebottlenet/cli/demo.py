@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from spikebottlenet.cli.daemons import running_daemon
 from spikebottlenet.cli.send import Sent, send_all
 from spikebottlenet.cli.sources import find_images
-from spikebottlenet.cli.table import record_table, totals_line
+from spikebottlenet.cli.table import print_table, record_table, totals_line
 from spikebottlenet.errors import ConfigError
 
 # Photos that scikit-image ships, and what they show, in CIFAR-100's words.
@@ -65,7 +64,7 @@ def demo(
     with records.open("w", encoding="utf-8") as file:
         for name, record in rows:
             file.write(json.dumps({"image": name, **record.as_json()}, ensure_ascii=False) + "\n")
-    Console().print(record_table(rows, None if paths else PHOTOS))
+    print_table(record_table(rows, None if paths else PHOTOS))
     print(totals_line(sent.totals, failed=sent.failed, seconds=seconds))
     print(f"records in {records}, the daemons' logs beside it")
     if sent.failed:

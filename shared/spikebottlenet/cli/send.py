@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from spikebottlenet.accounting.record import InferenceRecord, Totals
 from spikebottlenet.cli.client import classify_images
 from spikebottlenet.cli.sources import ImageSource, find_images
-from spikebottlenet.cli.table import record_table, totals_line
+from spikebottlenet.cli.table import print_table, record_table, totals_line
 from spikebottlenet.errors import ConfigError
 
 
@@ -123,7 +123,7 @@ def send(
     seconds = asyncio.run(send_all(edge, sent, deadline_ms=deadline_ms))
     if style == "table" and sent.records:
         rows = [(images[index].name, sent.records[index]) for index in sorted(sent.records)]
-        Console().print(record_table(rows))
+        print_table(record_table(rows))
     shown = sys.stdout if style == "table" else sys.stderr
     print(totals_line(sent.totals, failed=sent.failed, seconds=seconds), file=shown)
     if sent.failed:

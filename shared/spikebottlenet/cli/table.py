@@ -3,9 +3,20 @@
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
+from rich.console import Console
 from rich.table import Table
 
 from spikebottlenet.accounting.record import InferenceRecord, Totals
+
+_WIDTH_IN_FILES = 120  # columns, where there is no terminal to ask
+
+
+def print_table(table: Table) -> None:
+    """Print for a terminal of any width, or into a file without cutting words."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH_IN_FILES)
+    console.print(table)
 
 
 def record_table(
