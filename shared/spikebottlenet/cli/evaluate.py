@@ -43,7 +43,6 @@ def evaluate(
         "top1": round(found.top1, 3),
         "top5": round(found.top5, 3),
         "uncut_top1": measured.uncut_top1 if measured else None,
-        "edge_exit_top1": round(found.edge_exit_top1, 3),
         "spike_bits": architecture.spike_shape.bits,
         "bit_compression": architecture.bit_compression,
         "payload_bytes_mean": round(found.payload_bytes_mean, 3),
@@ -56,6 +55,6 @@ def evaluate(
     if as_json:
         print(json.dumps(record))
         return
-    for name, value in record.items():
+    for name, value in (record | {"edge_exit_top1": round(found.edge_exit_top1, 3)}).items():
         print(f"{name:>20}  {value}")
     print("uncut_top1 is the manifest's; energies are estimates, microjoules an image")
