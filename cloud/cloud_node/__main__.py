@@ -1,9 +1,6 @@
 """``cloud-node``: the whole life of the process at a glance."""
 
-import asyncio
-import logging
 import os
-import sys
 from collections.abc import Sequence
 
 import torch
@@ -12,19 +9,13 @@ from cloud_node.inference import CloudInference
 from cloud_node.service import CloudService
 from cloud_node.settings import CloudSettings
 from cloud_node.tail_worker import TailWorker
-from spikebottlenet import __version__
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import TAIL_WEIGHTS, Half, bundle_folder, open_bundle
 from spikebottlenet.codec.frame import OVERHEAD_BYTES, max_frame_bytes
-from spikebottlenet.errors import SpikeBottleNetError
-from spikebottlenet.logs import fields, start_logging
-from spikebottlenet.options import parse_options
+from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
 from spikebottlenet.runtime.torch_tail import TorchTail
-from spikebottlenet.shutdown import stop_requested
-
-log = logging.getLogger(__name__)
 
 _MESSAGE_ROOM_BYTES = 1024  # of a message beside its frames
 
@@ -55,37 +46,15 @@ async def serve(settings: CloudSettings) -> None:
         service = CloudService(inference, ledger)
         add_CoInferenceServicer_to_server(service, collector)
         async with running_server(settings.listen, collector, max_message_bytes=largest) as serving:
-            host = settings.listen.rpartition(":")[0]
             ledger.counters.port = serving.port
-            await serving.set_healthy(True)
-            print(
-                f"cloud-node {__version__} serving on {host}:{serving.port}, "
-                f"bundle {bundle.manifest.name}, fingerprint {bundle.fingerprint}",
-                flush=True,
-            )
-            await stop.wait()
-            log.info("draining", extra=fields(drain_s=settings.drain_s))
-            await serving.set_healthy(False)
-            service.drain()
-            await serving.stop(settings.drain_s)
+            print(start_line("cloud-node", settings.listen, serving, bundle), flush=True)
+            await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
             inference.log_totals(ledger)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits 2 on bad settings, 1 on what cannot start."""
-    try:
-        settings = parse_options(
-            CloudSettings, arguments, prog="cloud-node", about=ABOUT, example=EXAMPLE
-        )
-    except SpikeBottleNetError as error:
-        print(f"cloud-node: {error}", file=sys.stderr)
-        sys.exit(2)
-    start_logging(settings.log_level)
-    try:
-        asyncio.run(serve(settings))
-    except SpikeBottleNetError as error:
-        print(f"cloud-node: {error}", file=sys.stderr)
-        sys.exit(1)
+    """Entry point."""
+    run_daemon(CloudSettings, serve, arguments, prog="cloud-node", about=ABOUT, example=EXAMPLE)
 
 
 if __name__ == "__main__":

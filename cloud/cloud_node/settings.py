@@ -1,19 +1,16 @@
 """Settings of ``cloud-node``; each is a key of its YAML file and a flag."""
 
-from typing import Literal
-
 from pydantic import Field
 
-from spikebottlenet.config import Settings
+from spikebottlenet.daemon import DaemonSettings
 
 
-class CloudSettings(Settings):
+class CloudSettings(DaemonSettings):
     """How the cloud serves."""
 
     listen: str = Field(
         "127.0.0.1:50061", description="host:port to serve on; 0.0.0.0 for every interface"
     )
-    bundle: str = Field("default", description="bundle's folder, or 'default' for the shipped one")
     device: str = Field("cpu", description="torch device of the tail: cpu, cuda, cuda:1")
     threads: int = Field(0, ge=0, description="threads of the tail on a cpu; 0: one a core")
     max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")
@@ -31,10 +28,4 @@ class CloudSettings(Settings):
     )
     answer_cache: int = Field(
         4096, ge=1, description="answers kept for an edge that reconnects and asks again"
-    )
-    drain_s: float = Field(
-        20.0, gt=0, description="seconds that running requests get to end after SIGTERM"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level of the log lines on standard error"
     )

@@ -1,26 +1,18 @@
 """``edge-node``: the whole life of the process at a glance."""
 
-import asyncio
-import logging
-import sys
 from collections.abc import Sequence
 
 from edge_node.cloud_link import CloudLink
 from edge_node.head_worker import HeadWorker
 from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
-from spikebottlenet import __version__
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
-from spikebottlenet.errors import ConfigError, SpikeBottleNetError
-from spikebottlenet.logs import fields, start_logging
-from spikebottlenet.options import parse_options
+from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
+from spikebottlenet.errors import ConfigError
 from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
-from spikebottlenet.shutdown import stop_requested
-
-log = logging.getLogger(__name__)
 
 _MESSAGE_ROOM_BYTES = 1024  # of a message beside its image
 _CLOUD_MESSAGE_BYTES = 64 * 1024  # more than any answer needs
@@ -67,37 +59,15 @@ async def serve(settings: EdgeSettings) -> None:
                 async with running_server(
                     settings.listen, collector, max_message_bytes=largest
                 ) as serving:
-                    host = settings.listen.rpartition(":")[0]
-                    await serving.set_healthy(True)
-                    print(
-                        f"edge-node {__version__} serving on {host}:{serving.port}, "
-                        f"bundle {bundle.manifest.name}, fingerprint {bundle.fingerprint}, "
-                        f"cloud {settings.cloud}",
-                        flush=True,
-                    )
-                    await stop.wait()
-                    log.info("draining", extra=fields(drain_s=settings.drain_s))
-                    await serving.set_healthy(False)
-                    service.drain()
-                    await serving.stop(settings.drain_s)
+                    line = start_line("edge-node", settings.listen, serving, bundle)
+                    print(f"{line}, cloud {settings.cloud}", flush=True)
+                    await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
             service.log_totals(ledger)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point; exits 2 on bad settings, 1 on what cannot start."""
-    try:
-        settings = parse_options(
-            EdgeSettings, arguments, prog="edge-node", about=ABOUT, example=EXAMPLE
-        )
-    except SpikeBottleNetError as error:
-        print(f"edge-node: {error}", file=sys.stderr)
-        sys.exit(2)
-    start_logging(settings.log_level)
-    try:
-        asyncio.run(serve(settings))
-    except SpikeBottleNetError as error:
-        print(f"edge-node: {error}", file=sys.stderr)
-        sys.exit(1)
+    """Entry point."""
+    run_daemon(EdgeSettings, serve, arguments, prog="edge-node", about=ABOUT, example=EXAMPLE)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,17 @@
 """Settings of ``edge-node``; each is a key of its YAML file and a flag."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from spikebottlenet.accounting.energy import Radio
 from spikebottlenet.codec.spikes import SchemeChoice
-from spikebottlenet.config import Settings
+from spikebottlenet.daemon import DaemonSettings
 
 
-class EdgeSettings(Settings):
+class EdgeSettings(DaemonSettings):
     """How the edge serves."""
 
     listen: str = Field("127.0.0.1:50051", description="host:port to serve clients on")
     cloud: str = Field("127.0.0.1:50061", description="host:port of the cloud-node")
-    bundle: str = Field("default", description="bundle's folder, or 'default' for the shipped one")
     deadline_ms: int = Field(
         2000, ge=1, description="wait for the cloud, then the edge exit answers; milliseconds"
     )
@@ -33,9 +30,3 @@ class EdgeSettings(Settings):
         16 * 1024 * 1024, ge=1, description="bytes of the largest image file taken"
     )
     max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of the largest image taken")
-    drain_s: float = Field(
-        20.0, gt=0, description="seconds that running requests get to end after SIGTERM"
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="least level of the log lines on standard error"
-    )

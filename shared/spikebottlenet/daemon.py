@@ -1,0 +1,92 @@
+"""What both daemons share: common settings, the start and the end of a process."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from spikebottlenet import __version__
+from spikebottlenet.bundle import Bundle
+from spikebottlenet.config import Settings
+from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.logs import fields, start_logging
+from spikebottlenet.options import parse_options
+from spikebottlenet.rpc.server import Serving
+
+log = logging.getLogger(__name__)
+
+
+class DaemonSettings(Settings):
+    """Settings that every daemon has."""
+
+    bundle: str = Field("default", description="bundle's folder, or 'default' for the shipped one")
+    drain_s: float = Field(
+        20.0, gt=0, description="seconds that running requests get to end after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level of the log lines on standard error"
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=DaemonSettings)
+
+
+def run_daemon(
+    model: type[SettingsT],
+    serve: Callable[[SettingsT], Awaitable[None]],
+    arguments: Sequence[str] | None,
+    *,
+    prog: str,
+    about: str,
+    example: str,
+) -> None:
+    """Read settings and serve until a signal; exits 2 on bad settings, 1 on what cannot start."""
+    try:
+        settings = parse_options(model, arguments, prog=prog, about=about, example=example)
+    except SpikeBottleNetError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(2)
+    start_logging(settings.log_level)
+
+    async def whole_life() -> None:
+        await serve(settings)
+
+    try:
+        asyncio.run(whole_life())
+    except SpikeBottleNetError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def stop_requested() -> asyncio.Event:
+    """An event that SIGTERM or SIGINT sets; call it from the running loop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
+
+
+def start_line(prog: str, listen: str, serving: Serving, bundle: Bundle) -> str:
+    """The one line on standard output that says where and what is served."""
+    host = listen.rpartition(":")[0]
+    return (
+        f"{prog} {__version__} serving on {host}:{serving.port}, "
+        f"bundle {bundle.manifest.name}, fingerprint {bundle.fingerprint}"
+    )
+
+
+async def serve_until(
+    stop: asyncio.Event, serving: Serving, drain: Callable[[], None], *, drain_s: float
+) -> None:
+    """Be healthy until ``stop``; then unhealthy, drain, and wait for what runs."""
+    await serving.set_healthy(True)
+    await stop.wait()
+    log.info("draining", extra=fields(drain_s=drain_s))
+    await serving.set_healthy(False)
+    drain()
+    await serving.stop(drain_s)
