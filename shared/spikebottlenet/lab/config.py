@@ -51,7 +51,6 @@ class Schedule(Settings):
     sgd_lr: float = Field(0.1, gt=0)  # of everything else
     weight_decay: float = Field(5e-4, ge=0)  # of everything else
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    cutmix: float = Field(0.0, ge=0, le=1)  # fraction of batches that are cut and mixed
 
 
 class NetworkSettings(Settings):
