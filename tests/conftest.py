@@ -24,6 +24,12 @@ def bundle() -> Bundle:
 
 
 @pytest.fixture(scope="session")
+def spikes(bundle: Bundle) -> np.ndarray:
+    shape = bundle.manifest.architecture.spike_shape
+    return (np.random.default_rng(0).random(tuple(shape)) < 0.3).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The shipped bundle under another name, so with another fingerprint."""
     folder = tmp_path_factory.mktemp("bundle") / "other"

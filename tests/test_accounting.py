@@ -19,12 +19,13 @@ from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger, fra
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
-from spikebottlenet.model.exact import ExactHead, PixelScale, fold_head, parameter_names
+from spikebottlenet.model.exact import ExactHead, PixelScale, fold_head
 from spikebottlenet.model.head import SpikingHead
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.resnet import ResNet18
 from spikebottlenet.model.tail import Tail
 from spikebottlenet.runtime.onnx_head import OnnxHead
+from tests.plain_head import plain_layers
 
 SMALL = Architecture(width=4, classes=5, side=10, after_stage=2, timesteps=3, channels=3)
 SCALE = PixelScale(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
@@ -107,12 +108,12 @@ def _brute_force(reference: ExactHead, pixels: np.ndarray) -> list[int]:
     counts = []
     for image in pixels:
         total = 0
-        layers = _spikes_of_layers(reference, image)
+        layers = plain_layers(reference, torch.from_numpy(image[None]))
         for layer in head_layers(SMALL):
             for synapse in layer.synapses:
                 if synapse.source == IMAGE:
                     continue
-                fired = layers[synapse.source]  # [T, C, H, W]
+                fired = layers[synapse.source][:, 0].numpy()  # [T, C, H, W]
                 pad = synapse.kernel // 2
                 for _, _, y, x in zip(*np.nonzero(fired), strict=True):
                     for out_y in range(synapse.side):
@@ -123,37 +124,6 @@ def _brute_force(reference: ExactHead, pixels: np.ndarray) -> list[int]:
                                 total += 1 if synapse.convolution is None else synapse.outputs
         counts.append(total)
     return counts
-
-
-def _spikes_of_layers(reference: ExactHead, image: np.ndarray) -> list[np.ndarray]:
-    spikes: list[np.ndarray] = []
-    x = torch.from_numpy(image[None]).float() - torch.tensor(reference.mean_colour).float()
-    x = x.permute(0, 3, 1, 2)
-    for layer in head_layers(SMALL):
-        names, bias = parameter_names(layer)
-        potential, steps = torch.zeros(()), []
-        for t in range(SMALL.timesteps):
-            current = reference.weights[bias][None, :, None, None]
-            for synapse, name in zip(layer.synapses, names, strict=True):
-                source = (
-                    x
-                    if synapse.source == IMAGE
-                    else torch.from_numpy(spikes[synapse.source][t : t + 1]).float()
-                )
-                if name is not None:
-                    source = functional.conv2d(
-                        source,
-                        reference.weights[name],
-                        stride=synapse.stride,
-                        padding=synapse.kernel // 2,
-                    )
-                current = current + source
-            potential = SMALL.leak * potential + current
-            fired = (potential >= 1).float()
-            potential = potential - fired
-            steps.append(fired[0].numpy())
-        spikes.append(np.stack(steps))
-    return spikes
 
 
 def test_the_bottleneck_itself_makes_no_accumulates() -> None:

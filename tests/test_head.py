@@ -5,7 +5,6 @@ import onnxruntime
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch.nn import functional
 
 from spikebottlenet.bundle import HEAD_ONNX, HEAD_WEIGHTS, Bundle
 from spikebottlenet.config import read_yaml
@@ -15,6 +14,7 @@ from spikebottlenet.model.exact import ExactHead, PixelScale, fold_head, paramet
 from spikebottlenet.model.head import SpikingHead
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.runtime.onnx_head import OnnxHead
+from tests.plain_head import plain_layers
 
 SCALE = PixelScale(mean=(0.5, 0.45, 0.4), std=(0.25, 0.25, 0.3))
 
@@ -55,33 +55,6 @@ def test_spikes_do_not_depend_on_batch_or_threads(
         assert alone.accumulates[0] == together.accumulates[index]
 
 
-def _float64_spikes(
-    architecture: Architecture, weights: dict[str, torch.Tensor], pixels: torch.Tensor
-) -> torch.Tensor:
-    """The head written out once more, in float64."""
-    image = (pixels.double() - torch.tensor(SCALE.mean_colour).double()).permute(0, 3, 1, 2)
-    layers: list[list[torch.Tensor]] = []
-    for layer in head_layers(architecture):
-        names, bias_name = parameter_names(layer)
-        bias = weights[bias_name].double()[None, :, None, None]
-        potential = torch.zeros(())
-        steps = []
-        for t in range(architecture.timesteps):
-            current = bias
-            for synapse, name in zip(layer.synapses, names, strict=True):
-                source = image if synapse.source < 0 else layers[synapse.source][t]
-                if name is not None:
-                    pad = synapse.kernel // 2
-                    weight = weights[name].double()
-                    source = functional.conv2d(source, weight, stride=synapse.stride, padding=pad)
-                current = current + source
-            potential = architecture.leak * potential + current
-            steps.append((potential >= 1.0).double())
-            potential = potential - steps[-1]
-        layers.append(steps)
-    return torch.stack(layers[-1]).to(torch.uint8)
-
-
 def trained_like(architecture: Architecture) -> SpikingHead:
     """A head with norms that have seen data, so that folding has something to fold."""
     torch.manual_seed(3)
@@ -105,9 +78,10 @@ def test_every_sum_of_the_folded_head_is_exact(
     weights = fold_head(trained_like(architecture), architecture, SCALE)
     pixels = torch.randint(0, 256, (6, 32, 32, 3), dtype=torch.uint8)
     with torch.inference_mode():
-        single, _ = ExactHead(architecture, weights, SCALE.mean_colour).run(pixels)
+        head = ExactHead(architecture, weights, SCALE.mean_colour)
+        single, _ = head.run(pixels)
         # float64 rounds differently wherever float32 rounds at all.
-        double = _float64_spikes(architecture, weights, pixels)
+        double = plain_layers(head, pixels)[-1]
     assert (single == double).all()
     assert 0.001 < single.float().mean() < 0.999
 

@@ -1,7 +1,6 @@
 """The ``CoInference`` service: checks what opens, hands streams to sessions."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -52,23 +51,19 @@ class CloudService(CoInferenceServicer):
         for session in self._sessions:
             session.drain()
 
-    async def GetModel(  # noqa: N802, the contract's name
+    async def GetModel(
         self, request: GetModelRequest | None, context: Context
     ) -> AsyncIterator[ModelPart]:
         """Send the manifest, then the files asked for."""
         if request is None:
             raise RequestError("message is not a GetModelRequest: check the client's version")
         bundle = self._inference.bundle
-        plain = bundle.manifest.model_dump(mode="json")
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        yield ModelPart(manifest_json=text)
+        yield ModelPart(manifest_json=bundle.manifest.canonical_json())
         for name in request.files:
             async for part in _file_parts(bundle, name):
                 yield part
 
-    async def Infer(  # noqa: N802
-        self, request: InferRequest | None, context: Context
-    ) -> Prediction:
+    async def Infer(self, request: InferRequest | None, context: Context) -> Prediction:
         """Answer one whole image."""
         self._refuse_when_draining()
         if request is None:
@@ -87,7 +82,7 @@ class CloudService(CoInferenceServicer):
         self._inference.log_answer("infer", received, prediction, wire_bytes)
         return prediction
 
-    async def Stream(  # noqa: N802
+    async def Stream(
         self, requests: AsyncIterator[StreamRequest | None], context: Context
     ) -> AsyncIterator[StreamResponse]:
         """Answer an edge's images for as long as its stream lasts."""

@@ -5,23 +5,21 @@ it again. Its work belongs to the process, not to the stream: it ends even if th
 """
 
 import asyncio
-import logging
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference, Received
-from spikebottlenet.accounting.wire import WireLedger, framed_bytes
+from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import OverloadedError, RequestError, SpikeBottleNetError
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     Drain,
     Open,
+    Prediction,
     StreamRequest,
     StreamResponse,
 )
-
-log = logging.getLogger(__name__)
 
 _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is ended
 _MAX_FAILED = 1024  # sequences whose further chunks are ignored
@@ -86,7 +84,6 @@ class Session:
             async for request in requests:
                 if request is None or request.HasField("open"):
                     raise RequestError("message has no spikes: after Open send only those")
-                self._ledger.count_up(request.ByteSize())
                 await self._take(request)
             while self._tasks:
                 await asyncio.wait(self._tasks)
@@ -95,6 +92,7 @@ class Session:
 
     async def _take(self, chunk: StreamRequest) -> None:
         sequence, message_bytes = chunk.sequence, chunk.ByteSize()
+        wire_bytes = self._ledger.count_up(message_bytes)
         known = self._cache.get(RequestKey(self._stream_id, sequence))
         if known is not None:
             if sequence not in self._partial:  # not a late chunk of a request answered early
@@ -115,7 +113,7 @@ class Session:
                     )
                 received = self._partial[sequence] = Received(self._inference.codec)
             received.message_bytes += message_bytes
-            received.wire_bytes += framed_bytes(message_bytes)
+            received.wire_bytes += wire_bytes
             received.add(chunk.frame)
             if chunk.more and received.complete:
                 raise RequestError("every timestep has come, yet more are said to follow")
@@ -145,14 +143,9 @@ class Session:
         if prediction.probabilities[0] < self._inference.settings.enough_confidence:
             return
         prediction.enough = True
-        response = StreamResponse(prediction=prediction)
         answer: asyncio.Future[StreamResponse] = asyncio.get_running_loop().create_future()
-        answer.set_result(response)
         self._cache.put(RequestKey(self._stream_id, sequence), answer)
-        self._send(response)
-        self._inference.log_answer(
-            f"{self._name}/{sequence}", received, prediction, framed_bytes(response.ByteSize())
-        )
+        answer.set_result(self._respond(received, prediction))
 
     async def _answer(
         self,
@@ -161,22 +154,16 @@ class Session:
         deadline_s: float | None,
         answer: "asyncio.Future[StreamResponse]",
     ) -> None:
-        request_id = f"{self._name}/{sequence}"
         try:
             prediction = await self._inference.predict(
                 received, sequence=sequence, deadline_s=deadline_s
             )
-            response = StreamResponse(prediction=prediction)
-            wire_bytes = framed_bytes(response.ByteSize())
-            self._inference.log_answer(request_id, received, prediction, wire_bytes)
+            answer.set_result(self._respond(received, prediction))
         except SpikeBottleNetError as error:
             self._cache.forget(RequestKey(self._stream_id, sequence))
-            failure = self._inference.refuse(request_id, sequence, error)
-            response = StreamResponse(failure=failure)
+            answer.set_result(self._refuse(sequence, error))
         finally:
             self._credit.release()
-        answer.set_result(response)
-        self._send(response)
 
     async def _repeat(self, known: "asyncio.Future[StreamResponse]") -> None:
         self._send(await asyncio.shield(known))
@@ -187,13 +174,24 @@ class Session:
             self._failed[sequence] = None
             while len(self._failed) > _MAX_FAILED:
                 self._failed.pop(next(iter(self._failed)))
-        request_id = f"{self._name}/{sequence}"
-        failure = self._inference.refuse(request_id, sequence, error)
-        self._send(StreamResponse(failure=failure))
+        self._refuse(sequence, error)
 
-    def _send(self, response: StreamResponse) -> None:
-        self._ledger.count_down(response.ByteSize())
+    def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
+        response = StreamResponse(prediction=prediction)
+        wire_bytes = self._send(response)
+        request_id = f"{self._name}/{prediction.sequence}"
+        self._inference.log_answer(request_id, received, prediction, wire_bytes)
+        return response
+
+    def _refuse(self, sequence: int, error: SpikeBottleNetError) -> StreamResponse:
+        failure = self._inference.refuse(f"{self._name}/{sequence}", sequence, error)
+        response = StreamResponse(failure=failure)
+        self._send(response)
+        return response
+
+    def _send(self, response: StreamResponse) -> int:
         self._out.put_nowait(response)
+        return self._ledger.count_down(response.ByteSize())
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -29,7 +29,6 @@ from spikebottlenet.errors import (
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import error_from_number, error_from_status
 from spikebottlenet.rpc.v1.coinference_pb2 import (
-    Failure,
     Open,
     Prediction,
     StreamRequest,
@@ -150,24 +149,19 @@ class CloudLink:
     async def _keep_open(self) -> None:
         backoff_s = _FIRST_BACKOFF_S
         while not self._closing:
-            drained = False
             try:
-                drained = await self._one_stream()
+                await self._one_stream()
                 backoff_s = _FIRST_BACKOFF_S
             except (SpikeBottleNetError, grpc.aio.AioRpcError) as error:
-                was_up = self._state is _State.UP
                 self._failure = _explain(error)
-                if was_up and self._closing:
-                    return
-                if was_up:
+                if self._state is _State.UP:
+                    if self._closing:
+                        return
                     # One attempt at once: a cloud that restarts, or a link that blinked.
                     self._state, backoff_s = _State.OPENING, _FIRST_BACKOFF_S
                     log.warning("cloud lost", extra=fields(reason=str(self._failure)))
                     continue
-                self._go_down()
-            if drained:
-                self._failure = UnavailableError("the cloud is stopping")
-                self._go_down()
+            self._go_down()
             # Jitter keeps a fleet of edges from coming back in step.
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
             backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
@@ -186,8 +180,8 @@ class CloudLink:
             if not answer.done() and not (unsent_only and exchange.wire_bytes_up):
                 answer.set_exception(self._failure)
 
-    async def _one_stream(self) -> bool:
-        """Open, exchange until the stream ends; returns whether the cloud drained it."""
+    async def _one_stream(self) -> None:
+        """Open and exchange until the stream ends; returns only if the cloud drained it."""
         call: Call = self._stub.Stream()
         try:
             opening = StreamRequest(
@@ -210,7 +204,7 @@ class CloudLink:
             self._credit = asyncio.Semaphore(room)  # earlier holders give back to the old one
             self._state = _State.UP
             log.info("cloud connected", extra=fields(stream_id=self.name))
-            return await self._converse(call)
+            await self._converse(call)
         except TimeoutError:
             raise UnavailableError(f"the cloud did not answer within {_OPEN_WITHIN_S} s") from None
         except asyncio.InvalidStateError:  # written to a call that had ended
@@ -219,22 +213,27 @@ class CloudLink:
             call.cancel()
             self._ledger.counters.sample()
 
-    async def _converse(self, call: Call) -> bool:
+    async def _converse(self, call: Call) -> None:
         self._outgoing = asyncio.Queue()
         for sequence in self._pending:
             self._outgoing.put_nowait(sequence)
         writing = asyncio.create_task(self._write(call))
-        ended_by_choice = False
+        drained = False
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
                 wire_bytes = self._ledger.count_down(response.ByteSize())
                 match response.WhichOneof("response"):
                     case "prediction":
-                        self._resolve(response.prediction, wire_bytes)
+                        prediction = response.prediction
+                        if answer := self._answered(prediction.sequence, wire_bytes):
+                            answer.set_result(prediction)
                     case "failure":
-                        self._refuse(response.failure, wire_bytes)
+                        failure = response.failure
+                        if answer := self._answered(failure.sequence, wire_bytes):
+                            error = error_from_number(failure.code, failure.message)
+                            answer.set_exception(error)
                     case "drain":
-                        ended_by_choice = True
+                        drained = True
                         self._failure = UnavailableError("the cloud is stopping")
                         self._state = _State.DOWN
                         self._fail_pending(unsent_only=True)
@@ -244,9 +243,8 @@ class CloudLink:
             self._outgoing.put_nowait(_END)
             call.cancel()
             await writing
-        if ended_by_choice:
-            return True
-        raise await _ending(call)
+        if not drained:
+            raise await _ending(call)
 
     async def _write(self, call: Call) -> None:
         try:
@@ -261,17 +259,13 @@ class CloudLink:
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             return  # the reader sees the same end and says why
 
-    def _resolve(self, prediction: Prediction, wire_bytes: int) -> None:
-        pending = self._pending.get(prediction.sequence)
-        if pending is not None and not pending.answer.done():
-            pending.exchange.wire_bytes_down += wire_bytes
-            pending.answer.set_result(prediction)
-
-    def _refuse(self, failure: Failure, wire_bytes: int) -> None:
-        pending = self._pending.get(failure.sequence)
-        if pending is not None and not pending.answer.done():
-            pending.exchange.wire_bytes_down += wire_bytes
-            pending.answer.set_exception(error_from_number(failure.code, failure.message))
+    def _answered(self, sequence: int, wire_bytes: int) -> "asyncio.Future[Prediction] | None":
+        """The future of a request that still waits, its answer's bytes counted."""
+        pending = self._pending.get(sequence)
+        if pending is None or pending.answer.done():
+            return None
+        pending.exchange.wire_bytes_down += wire_bytes
+        return pending.answer
 
 
 async def _ending(call: Call) -> SpikeBottleNetError:

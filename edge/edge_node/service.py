@@ -9,17 +9,12 @@ from typing import Any
 
 import grpc.aio
 
-from edge_node.cloud_link import CloudLink, Exchange
-from edge_node.head_worker import EncodedImage, HeadWorker
+from edge_node.cloud_link import CloudLink
+from edge_node.head_worker import HeadWorker
+from edge_node.record import cloud_answer, edge_exit_answer, make_record
 from edge_node.settings import EdgeSettings
-from spikebottlenet.accounting.energy import RADIO_PROFILES, compute_uj
-from spikebottlenet.accounting.record import (
-    InferenceRecord,
-    LabelScore,
-    LatencyMs,
-    Source,
-    Totals,
-)
+from spikebottlenet.accounting.energy import RADIO_PROFILES
+from spikebottlenet.accounting.record import InferenceRecord, Totals
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import (
@@ -34,7 +29,6 @@ from spikebottlenet.errors import (
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.records import pack_record
 from spikebottlenet.rpc.status import code_number, status_code
-from spikebottlenet.rpc.v1.coinference_pb2 import Prediction
 from spikebottlenet.rpc.v1.edge_pb2 import (
     ClassifyFailure,
     ClassifyRequest,
@@ -42,7 +36,6 @@ from spikebottlenet.rpc.v1.edge_pb2 import (
 )
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceServicer
-from spikebottlenet.runtime.scores import ClassScore, best_classes
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +69,11 @@ class EdgeService(EdgeInferenceServicer):
         sums = asdict(self._totals) | {"refused": self._refused}
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
 
-    async def Classify(  # noqa: N802, the contract's name
-        self, request: ClassifyRequest | None, context: Context
-    ) -> RecordMessage:
+    async def Classify(self, request: ClassifyRequest | None, context: Context) -> RecordMessage:
         """Answer one image."""
         return pack_record(await self._classify(request))
 
-    async def ClassifyStream(  # noqa: N802
+    async def ClassifyStream(
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
     ) -> AsyncIterator[ClassifyResponse]:
         """Answer a client's images as they are ready."""
@@ -149,107 +140,18 @@ class EdgeService(EdgeInferenceServicer):
         except ModelMismatchError:
             raise  # a mistake of whoever set this up; the exit would hide it
         except (UnavailableError, OverloadedError, DeadlineError) as reason:
-            record = await self._edge_exit_record(encoded, exchange, started)
-            why: str | None = str(reason)
+            probabilities = await self._head.exit_probabilities(encoded)
+            answer, why = edge_exit_answer(probabilities, encoded), str(reason)
         else:
-            record = self._cloud_record(encoded, exchange, prediction, started, sent)
-            why = None
+            waited_ms = 1e3 * (time.perf_counter() - sent)
+            answer, why = cloud_answer(prediction, waited_ms=waited_ms), ""
+        total_ms = 1e3 * (time.perf_counter() - started)
+        record = make_record(
+            self._bundle, self._radio, encoded, exchange, answer, total_ms=total_ms
+        )
         self._totals.add(record)
-        log.info("answered", extra=fields(**record.as_json(), cloud_missing=why))
+        log.info("answered", extra=fields(**record.as_json(), cloud_missing=why or None))
         return record
-
-    def _cloud_record(
-        self,
-        encoded: EncodedImage,
-        exchange: Exchange,
-        prediction: Prediction,
-        started: float,
-        sent: float,
-    ) -> InferenceRecord:
-        now = time.perf_counter()
-        queue_ms, tail_ms = prediction.queue_us / 1e3, prediction.tail_us / 1e3
-        return self._record(
-            encoded,
-            exchange,
-            best=tuple(
-                ClassScore(index, probability)
-                for index, probability in zip(
-                    prediction.classes, prediction.probabilities, strict=True
-                )
-            ),
-            source=Source.CLOUD,
-            timesteps=prediction.timesteps,
-            cloud_compute_uj=prediction.cloud_compute_uj,
-            network_ms=max(0.0, 1e3 * (now - sent) - queue_ms - tail_ms),
-            queue_ms=queue_ms,
-            tail_ms=tail_ms,
-            total_ms=1e3 * (now - started),
-        )
-
-    async def _edge_exit_record(
-        self, encoded: EncodedImage, exchange: Exchange, started: float
-    ) -> InferenceRecord:
-        probabilities = await self._head.exit_probabilities(encoded)
-        return self._record(
-            encoded,
-            exchange,
-            best=best_classes(probabilities),
-            source=Source.EDGE_EXIT,
-            timesteps=len(encoded.spikes),
-            cloud_compute_uj=0.0,
-            network_ms=0.0,
-            queue_ms=0.0,
-            tail_ms=0.0,
-            total_ms=1e3 * (time.perf_counter() - started),
-        )
-
-    def _record(
-        self,
-        encoded: EncodedImage,
-        exchange: Exchange,
-        *,
-        best: tuple[ClassScore, ...],
-        source: Source,
-        timesteps: int,
-        cloud_compute_uj: float,
-        network_ms: float,
-        queue_ms: float,
-        tail_ms: float,
-        total_ms: float,
-    ) -> InferenceRecord:
-        manifest = self._bundle.manifest
-        names = manifest.class_names
-        top5 = tuple(LabelScore(names[score.class_index], score.probability) for score in best)
-        return InferenceRecord(
-            label=top5[0].label,
-            confidence=top5[0].probability,
-            top5=top5,
-            source=source,
-            timesteps=timesteps,
-            payload_bytes=len(encoded.frame),
-            message_bytes=exchange.message_bytes,
-            wire_bytes_up=exchange.wire_bytes_up,
-            wire_bytes_down=exchange.wire_bytes_down,
-            spikes=int(encoded.spikes.sum()),
-            firing_rate=float(encoded.spikes.mean()),
-            edge_macs=encoded.macs,
-            edge_accumulates=encoded.accumulates,
-            edge_compute_uj=compute_uj(encoded.macs, encoded.accumulates),
-            edge_radio_uj=self._radio.send_uj(exchange.wire_bytes_up),
-            ann_head_uj=compute_uj(manifest.operations.ann_head_macs, 0),
-            cloud_compute_uj=cloud_compute_uj,
-            latency_ms=LatencyMs(
-                preprocess=encoded.preprocess_ms,
-                head=encoded.head_ms,
-                encode=encoded.encode_ms,
-                network=network_ms,
-                queue=queue_ms,
-                tail=tail_ms,
-                total=total_ms,
-            ),
-            request_id=exchange.request_id,
-            model=self._bundle.model,
-        )
 
 
 async def _until(

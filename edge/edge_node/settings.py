@@ -5,6 +5,8 @@ from pydantic import Field
 from spikebottlenet.accounting.energy import Radio
 from spikebottlenet.codec.spikes import SchemeChoice
 from spikebottlenet.daemon import DaemonSettings
+from spikebottlenet.preprocess import MAX_IMAGE_PIXELS
+from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES
 
 
 class EdgeSettings(DaemonSettings):
@@ -27,6 +29,8 @@ class EdgeSettings(DaemonSettings):
         256, ge=1, description="images that may wait for the head; more are refused"
     )
     max_image_bytes: int = Field(
-        16 * 1024 * 1024, ge=1, description="bytes of the largest image file taken"
+        MAX_IMAGE_BYTES, ge=1, description="bytes of the largest image file taken"
     )
-    max_image_pixels: int = Field(50_000_000, ge=1, description="pixels of the largest image taken")
+    max_image_pixels: int = Field(
+        MAX_IMAGE_PIXELS, ge=1, description="pixels of the largest image taken"
+    )

@@ -43,7 +43,6 @@ class Half(Enum):
     EDGE = (HEAD_ONNX, PRIOR, EXIT_WEIGHTS)
     CLOUD = (TAIL_WEIGHTS, PRIOR)
     LAB = (HEAD_ONNX, HEAD_WEIGHTS, PRIOR, EXIT_WEIGHTS, TAIL_WEIGHTS)
-    NONE = ()
 
 
 class Preprocess(Settings):
@@ -101,12 +100,15 @@ class Manifest(Settings):
     measured: Measured | None = None
     files: dict[str, str]  # name -> SHA-256, hexadecimal
 
+    def canonical_json(self) -> str:
+        """What the fingerprint is taken of: sorted keys, no spaces."""
+        plain = self.model_dump(mode="json")
+        return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
     @property
     def fingerprint(self) -> str:
         """SHA-256, hexadecimal, of the canonical JSON."""
-        plain = self.model_dump(mode="json")
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)

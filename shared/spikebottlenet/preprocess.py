@@ -7,6 +7,7 @@ from the header and refused before anything is decoded.
 """
 
 import io
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -75,9 +76,10 @@ def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
     return np.asarray(rgb, dtype=np.uint8)
 
 
-def _formats() -> list[str]:
+@cache
+def _formats() -> tuple[str, ...]:
     Image.init()
-    return sorted(set(Image.OPEN) - _REFUSED_FORMATS)
+    return tuple(sorted(set(Image.OPEN) - _REFUSED_FORMATS))
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from rich.table import Table
 from safetensors.torch import load_file
 
 from spikebottlenet.bundle import HEAD_ONNX, HEAD_WEIGHTS, Half, default_bundle, open_bundle
+from spikebottlenet.codec.entropy import PRIOR_ONE
 from spikebottlenet.codec.frame import Scheme
 from spikebottlenet.model.exact import ExactHead
 from spikebottlenet.model.neuron import LIFParams, lif
@@ -105,7 +106,7 @@ def bench_codec() -> Table:
     bundle = open_bundle(default_bundle(), Half.LAB)
     codec = bundle.codec()
     random = np.random.default_rng(0)
-    probability = codec.prior / 65536
+    probability = codec.prior / PRIOR_ONE
     images = [(random.random(probability.shape) < probability).astype(np.uint8) for _ in range(50)]
     entropy = -(probability * np.log2(probability) + (1 - probability) * np.log2(1 - probability))
     title = f"codec (prior's entropy {entropy.sum() / 8:.0f} B)"

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import grpc.aio
 
 from spikebottlenet.accounting.record import InferenceRecord
-from spikebottlenet.cli.sources import MAX_IMAGE_BYTES, ImageSource
+from spikebottlenet.cli.sources import STANDARD_INPUT, ImageSource
 from spikebottlenet.errors import ImageError, SpikeBottleNetError, UnavailableError
-from spikebottlenet.rpc.channel import make_channel
+from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.records import unpack_record
 from spikebottlenet.rpc.status import error_from_number, error_from_status
 from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest, ClassifyResponse
@@ -107,7 +107,7 @@ async def _one(
     lost: UnavailableError | None,
 ) -> Outcome:
     """Ask for one image; of an edge-node that is ``lost`` nothing is asked, but files are read."""
-    if images[index].name == "-":
+    if images[index].name == STANDARD_INPUT:
         unread = ImageError("was read, and the edge-node gave no answer: send it again")
         return Outcome(index, None, unread)
     try:

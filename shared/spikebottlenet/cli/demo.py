@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from spikebottlenet.cli.daemons import running_daemon
-from spikebottlenet.cli.send import Sent, send_all
+from spikebottlenet.cli.send import Sent, json_record, send_all
 from spikebottlenet.cli.sources import find_images
 from spikebottlenet.cli.table import print_table, record_table, totals_line
 from spikebottlenet.errors import ConfigError
@@ -49,7 +49,7 @@ def demo(
 ) -> None:
     """Start cloud-node and edge-node, send images, show the answers and what they took."""
     sent = Sent(
-        find_images(paths or shipped_photos()), style="none", out=typer.get_text_stream("stdout")
+        find_images(paths or shipped_photos()), style="table", out=typer.get_text_stream("stdout")
     )
     out.mkdir(parents=True, exist_ok=True)
     common = ["--bundle", bundle, "--listen", "127.0.0.1:0"]
@@ -59,12 +59,11 @@ def demo(
         with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
             print(edge.start_line)
             seconds = asyncio.run(send_all(edge.address, sent, deadline_ms=_DEADLINE_MS))
-    rows = [(sent.images[index].name, sent.records[index]) for index in sorted(sent.records)]
     records = out / "demo.jsonl"
     with records.open("w", encoding="utf-8") as file:
-        for name, record in rows:
-            file.write(json.dumps({"image": name, **record.as_json()}, ensure_ascii=False) + "\n")
-    print_table(record_table(rows, None if paths else PHOTOS))
+        for name, record in sent.rows():
+            file.write(json.dumps(json_record(name, record), ensure_ascii=False) + "\n")
+    print_table(record_table(sent.rows(), None if paths else PHOTOS))
     print(totals_line(sent.totals, failed=sent.failed, seconds=seconds))
     print(f"records in {records}, the daemons' logs beside it")
     if sent.failed:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
-from spikebottlenet.errors import ConfigError
+from spikebottlenet.cli.extras import needing_extra
 
 
 def evaluate(
@@ -21,40 +21,36 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
 ) -> None:
     """Accuracy, bytes and estimated energy of a bundle: exact head, real frames, tail."""
-    try:
+    with needing_extra("lab"):
         import torch
 
         from spikebottlenet.lab.data import load_split
         from spikebottlenet.lab.evaluate import evaluate_bundle
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{error.name} is not installed: pip install 'spikebottlenet[lab]'"
-        ) from error
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     architecture = opened.manifest.architecture
     used = threads or os.cpu_count() or 1
     torch.set_num_threads(used)
     whole = load_split(data, split, opened.manifest.preprocess)
     chosen = whole.first(limit) if limit else whole
-    found = evaluate_bundle(opened, chosen, threads=used)
+    found = evaluate_bundle(opened, chosen, threads=used).rounded()
     measured = opened.manifest.measured
     record = {
-        "images": found.images,
-        "top1": round(found.top1, 3),
-        "top5": round(found.top5, 3),
+        "images": found["images"],
+        "top1": found["top1"],
+        "top5": found["top5"],
         "uncut_top1": measured.uncut_top1 if measured else None,
         "spike_bits": architecture.spike_shape.bits,
         "bit_compression": architecture.bit_compression,
-        "payload_bytes_mean": round(found.payload_bytes_mean, 3),
-        "payload_bytes_p99": round(found.payload_bytes_p99, 3),
-        "firing_rate": round(found.firing_rate, 3),
-        "edge_compute_uj": round(found.edge_compute_uj, 3),
-        "ann_head_uj": round(found.ann_head_uj, 3),
+        "payload_bytes_mean": found["payload_bytes_mean"],
+        "payload_bytes_p99": found["payload_bytes_p99"],
+        "firing_rate": found["firing_rate"],
+        "edge_compute_uj": found["edge_compute_uj"],
+        "ann_head_uj": found["ann_head_uj"],
         "model": opened.model,
     }
     if as_json:
         print(json.dumps(record))
         return
-    for name, value in (record | {"edge_exit_top1": round(found.edge_exit_top1, 3)}).items():
+    for name, value in (record | {"edge_exit_top1": found["edge_exit_top1"]}).items():
         print(f"{name:>20}  {value}")
     print("uncut_top1 is the manifest's; energies are estimates, microjoules an image")

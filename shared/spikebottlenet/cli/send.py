@@ -45,6 +45,10 @@ class Sent:
         self._next = 0
         self._known: set[int] = set()
 
+    def rows(self) -> list[tuple[str, InferenceRecord]]:
+        """Name and record of every answered image, in order."""
+        return [(self.images[index].name, self.records[index]) for index in sorted(self.records)]
+
     def answered(self, index: int, record: InferenceRecord) -> None:
         """Take one answer."""
         self.records[index] = record
@@ -122,8 +126,7 @@ def send(
     sent = Sent(images, style=style, out=sys.stdout)
     seconds = asyncio.run(send_all(edge, sent, deadline_ms=deadline_ms))
     if style == "table" and sent.records:
-        rows = [(images[index].name, sent.records[index]) for index in sorted(sent.records)]
-        print_table(record_table(rows))
+        print_table(record_table(sent.rows()))
     shown = sys.stdout if style == "table" else sys.stderr
     print(totals_line(sent.totals, failed=sent.failed, seconds=seconds), file=shown)
     if sent.failed:

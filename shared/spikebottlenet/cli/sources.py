@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spikebottlenet.errors import ImageError, TooLargeError
+from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES
 
 STANDARD_INPUT = "-"
-MAX_IMAGE_BYTES = 16 * 1024 * 1024  # what an edge-node takes by default
 
 # Only in folders: a file that is named is sent whatever it is called.
 _IMAGE_SUFFIXES = (

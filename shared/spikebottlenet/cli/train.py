@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from spikebottlenet.errors import ConfigError
+from spikebottlenet.cli.extras import needing_extra
 
 
 def train(
@@ -22,12 +22,8 @@ def train(
 
     Stopped or killed, the same command goes on from the last whole epoch.
     """
-    try:
+    with needing_extra("lab"):
         from spikebottlenet.lab.train import train_bundle
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{error.name} is not installed: pip install 'spikebottlenet[lab]'"
-        ) from error
     bundle = train_bundle(config, out, name=name or config.stem, data=data)
     print(f"{bundle.folder}  {bundle.model}")
     if bundle.manifest.measured is not None:

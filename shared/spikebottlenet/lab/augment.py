@@ -3,12 +3,6 @@
 import torch
 
 
-def normalise(images: torch.Tensor, mean: torch.Tensor, std: torch.Tensor) -> torch.Tensor:
-    """Map uint8 [B, H, W, 3] to float32 channels-last [B, 3, H, W]: (x / 255 - mean) / std."""
-    scaled = (images.to(torch.float32) / 255.0 - mean) / std
-    return scaled.permute(0, 3, 1, 2)
-
-
 def random_crop_flip(
     images: torch.Tensor, *, side: int, pad: int, generator: torch.Generator
 ) -> torch.Tensor:

@@ -19,9 +19,10 @@ from spikebottlenet.accounting.energy import ACCUMULATE_PJ, PJ_PER_UJ
 from spikebottlenet.accounting.operations import dense_accumulates
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
-from spikebottlenet.lab.loop import Pixels, Run, train
+from spikebottlenet.lab.loop import Run, train
 from spikebottlenet.lab.uncut import EVALUATION_BATCH
 from spikebottlenet.model.architecture import Architecture
+from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.resnet import ResNet18
 from spikebottlenet.model.split import SplitNetwork, SplitOutput
 
@@ -48,7 +49,9 @@ def distillation_loss(
     return divergence * temperature**2
 
 
-def cut_accuracy(network: SplitNetwork, split: ImageSplit, pixels: Pixels, timesteps: int) -> float:
+def cut_accuracy(
+    network: SplitNetwork, split: ImageSplit, pixels: PixelScale, timesteps: int
+) -> float:
     """Top-1 accuracy in percent with the first ``timesteps`` timesteps."""
     right = 0
     with torch.inference_mode():
@@ -66,7 +69,7 @@ def train_cut(
     uncut: ResNet18,
     train_split: ImageSplit,
     held_out: ImageSplit,
-    pixels: Pixels,
+    pixels: PixelScale,
     folder: Path,
 ) -> SplitNetwork:
     """Train the cut network by ``config.cut``; returns it in evaluation mode."""
@@ -74,7 +77,7 @@ def train_cut(
     loss_settings, timesteps = config.loss, architecture.timesteps
     network = SplitNetwork(architecture, config.neuron.lif_params(), fused=config.neuron.fused)
     network.load_uncut(uncut.state_dict())
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
     uncut.eval().requires_grad_(False)
     full_uj = torch.from_numpy(dense_accumulates(architecture) * ACCUMULATE_PJ / PJ_PER_UJ).float()
 

@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from spikebottlenet.codec.entropy import PRIOR_ONE
 from spikebottlenet.lab.config import ExitSettings
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.model.shape import SpikeShape
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
 _BATCH = 250
-_PRIOR_ONE = 65536  # a probability of 1 in the prior's units
 
 
 class HeadPass(NamedTuple):
@@ -39,8 +39,8 @@ def run_head(head: OnnxHead, split: ImageSplit, shape: SpikeShape) -> HeadPass:
             rates[row : row + len(batch)] = spikes.sum(axis=0).reshape(len(batch), -1)
             fired += spikes.sum(axis=1, dtype=np.int64)
     # One imagined spike and silence each (Laplace's rule) keep 0 and 1 out of the table.
-    prior = np.rint((fired + 1) / (count + 2) * _PRIOR_ONE)
-    prior = np.clip(prior, 1, _PRIOR_ONE - 1).astype(np.uint16)
+    prior = np.rint((fired + 1) / (count + 2) * PRIOR_ONE)
+    prior = np.clip(prior, 1, PRIOR_ONE - 1).astype(np.uint16)
     return HeadPass(rates, np.concatenate([split.labels, split.labels]), prior)
 
 

@@ -36,6 +36,10 @@ class Evaluation(NamedTuple):
     edge_compute_uj: float
     ann_head_uj: float
 
+    def rounded(self) -> dict[str, float]:
+        """By name, to three decimals: what manifests and reports carry."""
+        return {name: round(value, 3) for name, value in self._asdict().items()}
+
 
 def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evaluation:
     """Run every image; each one's spikes go through a frame and back before the tail sees them.

@@ -10,25 +10,14 @@ import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from spikebottlenet.lab.augment import normalise, random_crop_flip
+from spikebottlenet.lab.augment import random_crop_flip
 from spikebottlenet.lab.config import Phase, Schedule
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.muon import Muon
+from spikebottlenet.model.exact import PixelScale
 
 BatchLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str, float]]]
 Evaluate = Callable[[], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Channel means and deviations of images scaled to [0, 1]."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 [B, H, W, 3] to normalised float32 [B, 3, H, W], channels last."""
-        return normalise(images, torch.tensor(self.mean), torch.tensor(self.std))
 
 
 @dataclass(frozen=True)
@@ -39,7 +28,7 @@ class Run:
     network: nn.Module
     schedule: Schedule
     split: ImageSplit
-    pixels: Pixels
+    pixels: PixelScale
     batch_loss: BatchLoss
     evaluate: Evaluate
     folder: Path

@@ -40,6 +40,7 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
+    # torch declares overloads with and without a closure; this one never has a use for it.
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step from the gradients at hand."""

@@ -14,7 +14,6 @@ from spikebottlenet.lab.cut import train_cut
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
 from spikebottlenet.lab.evaluate import evaluate_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
-from spikebottlenet.lab.loop import Pixels
 from spikebottlenet.lab.uncut import train_uncut, uncut_accuracy
 from spikebottlenet.model.resnet import ResNet18
 from spikebottlenet.model.split import SplitNetwork
@@ -35,7 +34,7 @@ def train_bundle(config_path: Path, out: Path, *, name: str, data: str | None = 
     config = TrainingConfig.parse(read_yaml(config_path), source=str(config_path))
     _claim(out, config_path)
     source = data or config.data.name
-    pixels = Pixels(mean=config.data.mean, std=config.data.std)
+    pixels = config.data.scale
     whole = load_split(source, "train", config.data.preprocess())
     train_split, held_out = hold_out(whole, config.data.held_out, seed=config.data.seed)
     uncut = train_uncut(config, train_split, held_out, pixels, out)
@@ -61,7 +60,7 @@ def finish(
     manifest = export_bundle(cut, config, train_split, folder, name=name, threads=threads)
     copy_record(out, config_path, folder)
     test = load_split(source, "test", config.data.preprocess())
-    pixels = Pixels(mean=config.data.mean, std=config.data.std)
+    pixels = config.data.scale
     measured = _measure(
         open_bundle(folder, Half.LAB),
         test,
@@ -79,10 +78,9 @@ def _measure(
 ) -> Measured:
     found = evaluate_bundle(bundle, test, threads=threads)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    rounded = {key: round(value, 3) for key, value in found._asdict().items()}
     return Measured.model_validate(
         {
-            **rounded,
+            **found.rounded(),
             "data": data,
             "split": "test",
             "date": today,

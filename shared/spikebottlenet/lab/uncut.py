@@ -7,13 +7,14 @@ from torch.nn import functional
 
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
-from spikebottlenet.lab.loop import Pixels, Run, train
+from spikebottlenet.lab.loop import Run, train
+from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.resnet import ResNet18
 
 EVALUATION_BATCH = 250
 
 
-def uncut_accuracy(network: ResNet18, split: ImageSplit, pixels: Pixels) -> float:
+def uncut_accuracy(network: ResNet18, split: ImageSplit, pixels: PixelScale) -> float:
     """Top-1 accuracy in percent."""
     right = 0
     with torch.inference_mode():
@@ -30,13 +31,13 @@ def train_uncut(
     config: TrainingConfig,
     train_split: ImageSplit,
     held_out: ImageSplit,
-    pixels: Pixels,
+    pixels: PixelScale,
     folder: Path,
 ) -> ResNet18:
     """Train the un-cut network by ``config.uncut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
     network = ResNet18(width=config.network.width, classes=len(train_split.class_names))
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
 
     def batch_loss(
         images: torch.Tensor, labels: torch.Tensor

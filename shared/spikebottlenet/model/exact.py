@@ -39,6 +39,11 @@ class PixelScale:
         red, green, blue = (round(_PIXEL_MAX * channel) for channel in self.mean)
         return red, green, blue
 
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """Map uint8 [B, H, W, 3] to float32 channels-last [B, 3, H, W]: (x / 255 - mean) / std."""
+        scaled = images.to(torch.float32) / _PIXEL_MAX - torch.tensor(self.mean)
+        return (scaled / torch.tensor(self.std)).permute(0, 3, 1, 2)
+
 
 def parameter_names(layer: NeuronLayer) -> tuple[list[str | None], str]:
     """Names of a layer's weights, one a synapse (None for an identity), and of its bias."""

@@ -95,6 +95,7 @@ def lif(current: torch.Tensor, params: LIFParams, *, fused: bool = False) -> tor
 
     ``fused`` compiles both passes once for all shapes (a C++ compiler must be there).
     """
+    # torch leaves Function.apply untyped.
     spikes: torch.Tensor = _FusedLIF.apply(current, params, fused)  # type: ignore[no-untyped-call]
     return spikes
 

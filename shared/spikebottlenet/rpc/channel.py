@@ -5,6 +5,8 @@ import grpc.aio
 
 Options = list[tuple[str, int | str]]
 
+MAX_IMAGE_BYTES = 16 * 1024 * 1024  # of an image file, unless an edge-node is told otherwise
+
 _KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 5_000
 _FIRST_BACKOFF_MS = 100

@@ -1,5 +1,7 @@
 """Inference records to and from their protobuf message."""
 
+from dataclasses import fields
+
 from spikebottlenet.accounting.record import InferenceRecord, LabelScore, LatencyMs, Source
 from spikebottlenet.rpc.v1 import edge_pb2
 
@@ -9,26 +11,9 @@ _TO_MESSAGE = {
 }
 _FROM_MESSAGE = {value: source for source, value in _TO_MESSAGE.items()}
 
-_SAME = (
-    "label",
-    "confidence",
-    "timesteps",
-    "payload_bytes",
-    "message_bytes",
-    "wire_bytes_up",
-    "wire_bytes_down",
-    "spikes",
-    "firing_rate",
-    "edge_macs",
-    "edge_accumulates",
-    "edge_compute_uj",
-    "edge_radio_uj",
-    "ann_head_uj",
-    "cloud_compute_uj",
-    "request_id",
-    "model",
-)
-_STAGES = ("preprocess", "head", "encode", "network", "queue", "tail", "total")
+_STAGES = tuple(stage.name for stage in fields(LatencyMs))
+_OWN_FORM = {"top5", "source", "latency_ms"}  # the other fields are the same on both sides
+_SAME = tuple(f.name for f in fields(InferenceRecord) if f.name not in _OWN_FORM)
 
 
 def pack_record(record: InferenceRecord) -> edge_pb2.InferenceRecord:

@@ -1,6 +1,5 @@
 """The one place that makes servers: options with reasons, health, reflection, error translation."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,8 +14,6 @@ from grpc_reflection.v1alpha import reflection
 from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.channel import Options, connection_options
 from spikebottlenet.rpc.status import status_code
-
-log = logging.getLogger(__name__)
 
 _MIN_PING_INTERVAL_MS = 10_000
 _MAX_STREAMS = 256

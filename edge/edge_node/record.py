@@ -1,0 +1,89 @@
+"""One image's record, from what the head made of it and whoever answered."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from edge_node.cloud_link import Exchange
+from edge_node.head_worker import EncodedImage
+from spikebottlenet.accounting.energy import RadioProfile, compute_uj
+from spikebottlenet.accounting.record import InferenceRecord, LabelScore, LatencyMs, Source
+from spikebottlenet.bundle import Bundle
+from spikebottlenet.rpc.v1.coinference_pb2 import Prediction
+from spikebottlenet.runtime.scores import ClassScore, Probabilities, best_classes
+
+
+class Answer(NamedTuple):
+    """What was answered, by whom, and what the cloud's part of it took."""
+
+    best: Sequence[ClassScore]  # best first
+    source: Source
+    timesteps: int  # that it rests on
+    cloud_compute_uj: float = 0.0
+    network_ms: float = 0.0
+    queue_ms: float = 0.0
+    tail_ms: float = 0.0
+
+
+def cloud_answer(prediction: Prediction, *, waited_ms: float) -> Answer:
+    """The cloud's prediction, which came after ``waited_ms``."""
+    queue_ms, tail_ms = prediction.queue_us / 1e3, prediction.tail_us / 1e3
+    scores = zip(prediction.classes, prediction.probabilities, strict=True)
+    return Answer(
+        best=[ClassScore(index, probability) for index, probability in scores],
+        source=Source.CLOUD,
+        timesteps=prediction.timesteps,
+        cloud_compute_uj=prediction.cloud_compute_uj,
+        network_ms=max(0.0, waited_ms - queue_ms - tail_ms),
+        queue_ms=queue_ms,
+        tail_ms=tail_ms,
+    )
+
+
+def edge_exit_answer(probabilities: Probabilities, encoded: EncodedImage) -> Answer:
+    """The edge exit's answer."""
+    return Answer(best_classes(probabilities), Source.EDGE_EXIT, len(encoded.spikes))
+
+
+def make_record(
+    bundle: Bundle,
+    radio: RadioProfile,
+    encoded: EncodedImage,
+    exchange: Exchange,
+    answer: Answer,
+    *,
+    total_ms: float,
+) -> InferenceRecord:
+    """Answer and accounting of one image."""
+    manifest = bundle.manifest
+    names = manifest.class_names
+    top5 = tuple(LabelScore(names[s.class_index], s.probability) for s in answer.best)
+    return InferenceRecord(
+        label=top5[0].label,
+        confidence=top5[0].probability,
+        top5=top5,
+        source=answer.source,
+        timesteps=answer.timesteps,
+        payload_bytes=len(encoded.frame),
+        message_bytes=exchange.message_bytes,
+        wire_bytes_up=exchange.wire_bytes_up,
+        wire_bytes_down=exchange.wire_bytes_down,
+        spikes=int(encoded.spikes.sum()),
+        firing_rate=float(encoded.spikes.mean()),
+        edge_macs=encoded.macs,
+        edge_accumulates=encoded.accumulates,
+        edge_compute_uj=compute_uj(encoded.macs, encoded.accumulates),
+        edge_radio_uj=radio.send_uj(exchange.wire_bytes_up),
+        ann_head_uj=compute_uj(manifest.operations.ann_head_macs, 0),
+        cloud_compute_uj=answer.cloud_compute_uj,
+        latency_ms=LatencyMs(
+            preprocess=encoded.preprocess_ms,
+            head=encoded.head_ms,
+            encode=encoded.encode_ms,
+            network=answer.network_ms,
+            queue=answer.queue_ms,
+            tail=answer.tail_ms,
+            total=total_ms,
+        ),
+        request_id=exchange.request_id,
+        model=bundle.model,
+    )
