@@ -16,7 +16,7 @@ RECORD_KEYS = (
     *("image", "label", "confidence", "top5", "source", "timesteps", "payload_bytes"),
     *("message_bytes", "wire_bytes_up", "wire_bytes_down", "spikes", "firing_rate", "edge_macs"),
     *("edge_accumulates", "edge_compute_uj", "edge_radio_uj", "ann_head_uj"),
-    *("cloud_compute_uj", "latency_ms", "request_id", "model"),
+    *("cloud_compute_uj", "latency_ms", "request_id", "model", "fingerprint", "stored"),
 )
 STAGES = ["preprocess", "head", "encode", "network", "queue", "tail", "total"]
 

@@ -86,4 +86,5 @@ def make_record(
         ),
         request_id=exchange.request_id,
         model=bundle.model,
+        fingerprint=bundle.fingerprint,
     )

@@ -42,7 +42,19 @@ class TooLargeError(SpikeBottleNetError):
 
 
 class OverloadedError(SpikeBottleNetError):
-    """No room for another request now; try again later."""
+    """No room for another request now; try again in ``retry_after_s``."""
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreError(SpikeBottleNetError):
+    """The durable queue cannot be opened or written: disk full, damaged file, in use."""
+
+
+class AuthenticationError(SpikeBottleNetError):
+    """No token, or one that is not known."""
 
 
 class UnavailableError(SpikeBottleNetError):

@@ -56,6 +56,8 @@ class InferenceRecord:
     latency_ms: LatencyMs
     request_id: str  # stream id and sequence
     model: str  # bundle name and short fingerprint
+    fingerprint: str  # of the bundle that answered, hexadecimal
+    stored: bool = False  # spikes are in the durable queue; the cloud's answer comes later
 
     def as_json(self) -> dict[str, Any]:
         """Plain values in the order of the fields; ``top5`` as label and probability pairs."""

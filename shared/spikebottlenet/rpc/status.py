@@ -3,6 +3,7 @@
 import grpc
 
 from spikebottlenet.errors import (
+    AuthenticationError,
     BundleError,
     ConfigError,
     CorruptFrameError,
@@ -13,6 +14,7 @@ from spikebottlenet.errors import (
     OverloadedError,
     RequestError,
     SpikeBottleNetError,
+    StoreError,
     TooLargeError,
     UnavailableError,
 )
@@ -23,9 +25,11 @@ STATUS_CODES: tuple[tuple[type[SpikeBottleNetError], grpc.StatusCode], ...] = (
     (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (ImageError, grpc.StatusCode.INVALID_ARGUMENT),
     (ModelMismatchError, grpc.StatusCode.FAILED_PRECONDITION),
+    (OverloadedError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (TooLargeError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (UnavailableError, grpc.StatusCode.UNAVAILABLE),
-    (OverloadedError, grpc.StatusCode.UNAVAILABLE),
+    (AuthenticationError, grpc.StatusCode.UNAUTHENTICATED),
+    (StoreError, grpc.StatusCode.ABORTED),
     (DeadlineError, grpc.StatusCode.DEADLINE_EXCEEDED),
     (BundleError, grpc.StatusCode.NOT_FOUND),
     (ConfigError, grpc.StatusCode.INTERNAL),
@@ -46,17 +50,30 @@ def code_number(error: SpikeBottleNetError) -> int:
     return int(status_code(error).value[0])
 
 
-def error_from_status(code: grpc.StatusCode, message: str) -> SpikeBottleNetError:
+def retry_after_ms(error: SpikeBottleNetError) -> int:
+    """When to try again, as messages carry it; 0 where trying again is no use."""
+    return max(1, round(1e3 * error.retry_after_s)) if isinstance(error, OverloadedError) else 0
+
+
+def error_from_status(
+    code: grpc.StatusCode, message: str, *, retry_after_ms: int = 0
+) -> SpikeBottleNetError:
     """The error that a status from the other side stands for."""
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if retry_after_ms:
+            return OverloadedError(message, retry_after_s=retry_after_ms / 1e3)
+        return TooLargeError(message)
     for kind, known in STATUS_CODES:
         if known == code:
             return kind(message)
     return SpikeBottleNetError(f"{code.name}: {message}")
 
 
-def error_from_number(number: int, message: str) -> SpikeBottleNetError:
+def error_from_number(
+    number: int, message: str, *, retry_after_ms: int = 0
+) -> SpikeBottleNetError:
     """The error that a code in a message stands for."""
     for code in grpc.StatusCode:
         if code.value[0] == number:
-            return error_from_status(code, message)
+            return error_from_status(code, message, retry_after_ms=retry_after_ms)
     return SpikeBottleNetError(f"status {number}: {message}")

@@ -6,10 +6,12 @@ from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Map
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("files",)
+    __slots__ = ("files", "fingerprint")
     FILES_FIELD_NUMBER: _ClassVar[int]
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     files: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, files: _Optional[_Iterable[str]] = ...) -> None: ...
+    fingerprint: bytes
+    def __init__(self, files: _Optional[_Iterable[str]] = ..., fingerprint: _Optional[bytes] = ...) -> None: ...
 
 class ModelPart(_message.Message):
     __slots__ = ("manifest_json", "chunk")
@@ -52,14 +54,16 @@ class StreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("fingerprint", "stream_id", "deadline_ms")
+    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    ORDERED_FIELD_NUMBER: _ClassVar[int]
     fingerprint: bytes
     stream_id: bytes
     deadline_ms: int
-    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    ordered: bool
+    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ...) -> None: ...
 
 class StreamResponse(_message.Message):
     __slots__ = ("accepted", "prediction", "failure", "drain")
@@ -100,14 +104,16 @@ class Prediction(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., classes: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., timesteps: _Optional[int] = ..., enough: bool = ..., queue_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., cloud_compute_uj: _Optional[float] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("sequence", "code", "message")
+    __slots__ = ("sequence", "code", "message", "retry_after_ms")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     code: int
     message: str
-    def __init__(self, sequence: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
+    retry_after_ms: int
+    def __init__(self, sequence: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ()

@@ -66,7 +66,8 @@ class CoInferenceServicer(object):
 
     def Infer(self, request, context):
         """One whole image in one call, for load balancers; a stream costs fewer bytes.
-        FAILED_PRECONDITION: other fingerprint. DATA_LOSS: bad frame. UNAVAILABLE: draining or full.
+        FAILED_PRECONDITION: a model that this cloud does not serve. DATA_LOSS: bad frame.
+        UNAVAILABLE: draining. RESOURCE_EXHAUSTED: full, or above the client's limits; see RetryInfo.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -45,6 +45,11 @@ class EdgeInferenceStub(object):
                 request_serializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ClassifyRequest.SerializeToString,
                 response_deserializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ClassifyResponse.FromString,
                 _registered_method=True)
+        self.Results = channel.unary_stream(
+                '/spikebottlenet.rpc.v1.EdgeInference/Results',
+                request_serializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ResultsRequest.SerializeToString,
+                response_deserializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.StoredResult.FromString,
+                _registered_method=True)
 
 
 class EdgeInferenceServicer(object):
@@ -52,8 +57,8 @@ class EdgeInferenceServicer(object):
     """
 
     def Classify(self, request, context):
-        """INVALID_ARGUMENT: not an image. RESOURCE_EXHAUSTED: above a limit. FAILED_PRECONDITION: the
-        cloud holds another bundle. UNAVAILABLE: draining or full.
+        """INVALID_ARGUMENT: not an image. RESOURCE_EXHAUSTED: above a limit, or full (with RetryInfo).
+        FAILED_PRECONDITION: the cloud holds another bundle. UNAVAILABLE: draining.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -61,6 +66,13 @@ class EdgeInferenceServicer(object):
 
     def ClassifyStream(self, request_iterator, context):
         """Many images; answers come as they are ready. An image that fails gets a failure, the rest go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Results(self, request, context):
+        """What became of stored requests, in the order they were stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +90,11 @@ def add_EdgeInferenceServicer_to_server(servicer, server):
                     servicer.ClassifyStream,
                     request_deserializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ClassifyRequest.FromString,
                     response_serializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ClassifyResponse.SerializeToString,
+            ),
+            'Results': grpc.unary_stream_rpc_method_handler(
+                    servicer.Results,
+                    request_deserializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ResultsRequest.FromString,
+                    response_serializer=spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.StoredResult.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -135,6 +152,33 @@ class EdgeInference(object):
             '/spikebottlenet.rpc.v1.EdgeInference/ClassifyStream',
             spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ClassifyRequest.SerializeToString,
             spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ClassifyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Results(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/spikebottlenet.rpc.v1.EdgeInference/Results',
+            spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.ResultsRequest.SerializeToString,
+            spikebottlenet_dot_rpc_dot_v1_dot_edge__pb2.StoredResult.FromString,
             options,
             channel_credentials,
             insecure,
