@@ -4,7 +4,11 @@
     byte 1          first timestep, 0-based
     byte 2          number of timesteps, 1 or more
     bytes 3 .. n-4  payload, by the scheme
-    last 4 bytes    CRC32C of everything before, little-endian
+    last 4 bytes    CRC32C of everything before and of the context, little-endian
+
+The context is empty for a frame that stands alone. On a checked stream it is what the frame belongs
+to (stream_id, sequence as 8 bytes little-endian, more as one byte), which is not in the frame: bytes
+that arrive whole under another request's number are refused too.
 
 C, H, W, T and the prior are settled by the bundle's fingerprint when a stream opens, so a frame
 does not repeat them. CRC32C finds every error burst up to 32 bits (RFC 3720, section 12.1).
@@ -60,7 +64,13 @@ def pack_frame(frame: Frame) -> bytes:
     return body + struct.pack("<I", google_crc32c.value(body))
 
 
-def unpack_frame(data: bytes, shape: SpikeShape) -> Frame:
+def bind_frame(frame: bytes, context: bytes) -> bytes:
+    """The same frame with a CRC that takes ``context`` in."""
+    body = frame[:-CRC_BYTES]
+    return body + struct.pack("<I", google_crc32c.value(body + context))
+
+
+def unpack_frame(data: bytes, shape: SpikeShape, *, context: bytes = b"") -> Frame:
     """Take a frame apart, checking version, scheme, timesteps, length and CRC.
 
     Raises:
@@ -77,7 +87,7 @@ def unpack_frame(data: bytes, shape: SpikeShape) -> Frame:
             f"frame version is {version}, this side reads {VERSION}: upgrade the older side"
         )
     (got,) = struct.unpack("<I", data[-CRC_BYTES:])
-    want = google_crc32c.value(data[:-CRC_BYTES])
+    want = google_crc32c.value(data[:-CRC_BYTES] + context)
     if got != want:
         raise CorruptFrameError(f"frame CRC is {got:#010x}, computed {want:#010x}: resend it")
     if scheme not in Scheme.__members__.values():

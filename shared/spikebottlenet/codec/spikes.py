@@ -68,13 +68,13 @@ class SpikeCodec:
             chosen = min(names, key=lambda s: len(payloads[s]))
         return pack_frame(Frame(chosen, first_timestep, count, payloads[chosen]))
 
-    def decode_spikes(self, data: bytes) -> SpikeRange:
-        """Read a frame, checking everything before anything is allocated for it.
+    def decode_spikes(self, data: bytes, *, context: bytes = b"") -> SpikeRange:
+        """Read a frame bound to ``context``, checking everything before it is unpacked.
 
         Raises:
             CorruptFrameError: names what is wrong.
         """
-        frame = unpack_frame(data, self.shape)
+        frame = unpack_frame(data, self.shape, context=context)
         count = frame.timesteps * self.shape.sites
         match frame.scheme:
             case Scheme.DENSE:

@@ -54,16 +54,20 @@ class StreamRequest(_message.Message):
     def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered")
+    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered", "checked", "check")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     ORDERED_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     fingerprint: bytes
     stream_id: bytes
     deadline_ms: int
     ordered: bool
-    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ...) -> None: ...
+    checked: bool
+    check: int
+    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ..., checked: bool = ..., check: _Optional[int] = ...) -> None: ...
 
 class StreamResponse(_message.Message):
     __slots__ = ("accepted", "prediction", "failure", "drain")
@@ -84,7 +88,7 @@ class Accepted(_message.Message):
     def __init__(self, max_in_flight: _Optional[int] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("sequence", "classes", "probabilities", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj")
+    __slots__ = ("sequence", "classes", "probabilities", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj", "check")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +97,7 @@ class Prediction(_message.Message):
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_US_FIELD_NUMBER: _ClassVar[int]
     CLOUD_COMPUTE_UJ_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     classes: _containers.RepeatedScalarFieldContainer[int]
     probabilities: _containers.RepeatedScalarFieldContainer[float]
@@ -101,19 +106,22 @@ class Prediction(_message.Message):
     queue_us: int
     tail_us: int
     cloud_compute_uj: float
-    def __init__(self, sequence: _Optional[int] = ..., classes: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., timesteps: _Optional[int] = ..., enough: bool = ..., queue_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., cloud_compute_uj: _Optional[float] = ...) -> None: ...
+    check: int
+    def __init__(self, sequence: _Optional[int] = ..., classes: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., timesteps: _Optional[int] = ..., enough: bool = ..., queue_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., cloud_compute_uj: _Optional[float] = ..., check: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("sequence", "code", "message", "retry_after_ms")
+    __slots__ = ("sequence", "code", "message", "retry_after_ms", "check")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     code: int
     message: str
     retry_after_ms: int
-    def __init__(self, sequence: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
+    check: int
+    def __init__(self, sequence: _Optional[int] = ..., code: _Optional[int] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ..., check: _Optional[int] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ()
