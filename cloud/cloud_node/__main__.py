@@ -6,18 +6,15 @@ from collections.abc import Sequence
 import torch
 
 from cloud_node.inference import CloudInference
+from cloud_node.models import ServedModels, load_model
 from cloud_node.service import CloudService
 from cloud_node.settings import CloudSettings
 from cloud_node.tail_worker import TailWorker
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
-from spikebottlenet.bundle import TAIL_WEIGHTS, Half, bundle_folder, open_bundle
-from spikebottlenet.codec.frame import OVERHEAD_BYTES, max_frame_bytes
+from spikebottlenet.bundle import bundle_folders
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
-from spikebottlenet.runtime.torch_tail import TorchTail
-
-_MESSAGE_ROOM_BYTES = 1024  # of a message beside its frames
 
 ABOUT = """Cloud half of SpikeBottleNet: receives spikes from edge-node daemons over gRPC, runs the
 tail of the network and answers with predictions. Logs one JSON line a request on standard error;
@@ -32,22 +29,23 @@ EXAMPLE = """examples:
 async def serve(settings: CloudSettings) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
-    bundle = open_bundle(bundle_folder(settings.bundle), Half.CLOUD)
-    architecture = bundle.manifest.architecture
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    tail = TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device=settings.device)
-    queue = TailWorker(tail, max_batch=settings.max_batch, max_waiting=settings.max_waiting)
-    shape = architecture.spike_shape
-    largest = max_frame_bytes(shape) + shape.timesteps * OVERHEAD_BYTES + _MESSAGE_ROOM_BYTES
+    folders = bundle_folders(settings.bundle)
+    models = ServedModels([load_model(folder, device=settings.device) for folder in folders])
+    queue = TailWorker(max_batch=settings.max_batch, max_waiting=settings.max_waiting)
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
     async with queue.running() as worker:
-        inference = CloudInference(bundle, settings, worker)
+        inference = CloudInference(models, settings, worker)
         service = CloudService(inference, ledger)
         add_CoInferenceServicer_to_server(service, collector)
-        async with running_server(settings.listen, collector, max_message_bytes=largest) as serving:
+        async with running_server(
+            settings.listen, collector, max_message_bytes=settings.max_message_bytes
+        ) as serving:
             ledger.counters.port = serving.port
-            print(start_line("cloud-node", settings.listen, serving, bundle), flush=True)
+            print(
+                start_line("cloud-node", settings.listen, serving, models.first.bundle), flush=True
+            )
             await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
             inference.log_totals(ledger)
 

@@ -1,62 +1,22 @@
 """One image in the cloud: frames to a prediction, accounted and logged."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-import numpy as np
-
+from cloud_node.models import ServedModel, ServedModels
+from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
-from cloud_node.tail_worker import Spikes, TailWorker
+from cloud_node.tail_worker import TailWorker
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.codec.spikes import SpikeCodec
-from spikebottlenet.errors import ModelMismatchError, RequestError, SpikeBottleNetError
+from spikebottlenet.errors import SpikeBottleNetError
 from spikebottlenet.logs import fields
-from spikebottlenet.rpc.status import code_number, status_code
+from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
 from spikebottlenet.runtime.scores import best_classes
 
 log = logging.getLogger(__name__)
-
-
-class Received:
-    """Timesteps of one image as they come, in order and without a gap."""
-
-    def __init__(self, codec: SpikeCodec) -> None:
-        self._codec = codec
-        self._parts: list[Spikes] = []
-        self.timesteps = 0
-        self.payload_bytes = 0
-        self.message_bytes = 0
-        self.wire_bytes = 0
-
-    def add(self, frame: bytes) -> None:
-        """Decode a frame that carries on where the last one ended.
-
-        Raises:
-            CorruptFrameError: damaged, or not of this model.
-            RequestError: not the timesteps that come next.
-        """
-        first, spikes = self._codec.decode_spikes(frame)
-        if first != self.timesteps:
-            raise RequestError(
-                f"frame starts at timestep {first}, wanted {self.timesteps}: send an image's "
-                "timesteps in order"
-            )
-        self._parts.append(spikes)
-        self.timesteps += len(spikes)
-        self.payload_bytes += len(frame)
-
-    @property
-    def complete(self) -> bool:
-        """Whether every timestep has come."""
-        return self.timesteps == self._codec.shape.timesteps
-
-    def spikes(self) -> Spikes:
-        """All so far, [t, C, H, W]."""
-        return np.concatenate(self._parts)
 
 
 @dataclass
@@ -73,22 +33,21 @@ class CloudTotals:
 
 
 class CloudInference:
-    """Answers images with the tail; keeps this process's totals."""
+    """Answers images with the tails; keeps this process's totals."""
 
-    def __init__(self, bundle: Bundle, settings: CloudSettings, worker: TailWorker) -> None:
-        self.bundle = bundle
+    def __init__(self, models: ServedModels, settings: CloudSettings, worker: TailWorker) -> None:
+        self.models = models
         self.settings = settings
-        self.codec = bundle.codec()
         self._worker = worker
         self._totals = CloudTotals()
 
     async def predict(
-        self, received: Received, *, sequence: int, deadline_s: float | None
+        self, model: ServedModel, received: Received, *, sequence: int, deadline_s: float | None
     ) -> Prediction:
-        """Run the tail on the timesteps that have come."""
-        answer = await self._worker.classify(received.spikes(), deadline_s=deadline_s)
+        """Run a model's tail on the timesteps that have come."""
+        answer = await self._worker.classify(model.tail, received.spikes(), deadline_s=deadline_s)
         best = best_classes(answer.probabilities)
-        macs = self.bundle.manifest.operations.tail_macs[received.timesteps - 1]
+        macs = model.bundle.manifest.operations.tail_macs[received.timesteps - 1]
         return Prediction(
             sequence=sequence,
             classes=[score.class_index for score in best],
@@ -100,7 +59,13 @@ class CloudInference:
         )
 
     def log_answer(
-        self, request_id: str, received: Received, prediction: Prediction, wire_bytes_down: int
+        self,
+        bundle: Bundle,
+        request_id: str,
+        received: Received,
+        prediction: Prediction,
+        *,
+        wire_bytes_down: int,
     ) -> None:
         """One line for an answered request, and its part of the totals."""
         totals = self._totals
@@ -110,7 +75,7 @@ class CloudInference:
         totals.wire_bytes_up += received.wire_bytes
         totals.wire_bytes_down += wire_bytes_down
         totals.cloud_compute_uj += prediction.cloud_compute_uj
-        label = self.bundle.manifest.class_names[prediction.classes[0]]
+        label = bundle.manifest.class_names[prediction.classes[0]]
         log.info(
             "answered",
             extra=fields(
@@ -126,7 +91,7 @@ class CloudInference:
                 cloud_compute_uj=round(prediction.cloud_compute_uj, 3),
                 queue_ms=prediction.queue_us / 1000,
                 tail_ms=prediction.tail_us / 1000,
-                model=self.bundle.model,
+                model=bundle.model,
             ),
         )
 
@@ -135,31 +100,14 @@ class CloudInference:
         self._totals.refused += 1
         code = status_code(error).name
         log.warning("refused", extra=fields(request_id=request_id, code=code, reason=str(error)))
-        return Failure(sequence=sequence, code=code_number(error), message=str(error))
+        return Failure(
+            sequence=sequence,
+            code=code_number(error),
+            message=str(error),
+            retry_after_ms=retry_after_ms(error),
+        )
 
     def log_totals(self, ledger: WireLedger) -> None:
         """The totals line, wire bytes by both ways of counting."""
-        log.info("totals", extra=fields(**asdict(self._totals), **ledger.reconcile()))
-
-
-def check_fingerprint(bundle: Bundle, found: bytes) -> None:
-    """Refuse an edge that holds another bundle.
-
-    Raises:
-        ModelMismatchError: names both fingerprints.
-    """
-    if found.hex() != bundle.fingerprint:
-        raise ModelMismatchError(
-            f"edge holds bundle {found.hex() or '(none)'}, cloud holds {bundle.fingerprint} "
-            f"({bundle.manifest.name}): give both the same bundle"
-        )
-
-
-def gather_frames(codec: SpikeCodec, frames: Sequence[bytes]) -> Received:
-    """All frames of one image, from a unary call."""
-    received = Received(codec)
-    for frame in frames:
-        received.add(frame)
-    if received.timesteps == 0:
-        raise RequestError("no frame in the request, wanted at least one")
-    return received
+        sums = asdict(self._totals) | {"expired": self._worker.expired}
+        log.info("totals", extra=fields(**sums, **ledger.reconcile()))

@@ -7,7 +7,8 @@ from typing import Any
 import grpc.aio
 
 from cloud_node.answers import AnswerCache
-from cloud_node.inference import CloudInference, check_fingerprint, gather_frames
+from cloud_node.inference import CloudInference
+from cloud_node.received import gather_frames
 from cloud_node.session import Session
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle, file_digest
@@ -17,6 +18,7 @@ from spikebottlenet.errors import (
     SpikeBottleNetError,
     UnavailableError,
 )
+from spikebottlenet.rpc.checks import verify_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     FileChunk,
     GetModelRequest,
@@ -51,13 +53,21 @@ class CloudService(CoInferenceServicer):
         for session in self._sessions:
             session.drain()
 
+    def drain_unserved(self) -> None:
+        """Tell the streams whose model is not served any more."""
+        for session in self._sessions:
+            if not self._inference.models.serves(session.model):
+                session.drain()
+
     async def GetModel(
         self, request: GetModelRequest | None, context: Context
     ) -> AsyncIterator[ModelPart]:
         """Send the manifest, then the files asked for."""
         if request is None:
             raise RequestError("message is not a GetModelRequest: check the client's version")
-        bundle = self._inference.bundle
+        models = self._inference.models
+        model = models.find(request.fingerprint) if request.fingerprint else models.first
+        bundle = model.bundle
         yield ModelPart(manifest_json=bundle.manifest.canonical_json())
         for name in request.files:
             async for part in _file_parts(bundle, name):
@@ -69,17 +79,21 @@ class CloudService(CoInferenceServicer):
         if request is None:
             raise RequestError("message is not an InferRequest: check the client's version")
         try:
-            check_fingerprint(self._inference.bundle, request.fingerprint)
-            received = gather_frames(self._inference.codec, request.frames)
+            model = self._inference.models.find(request.fingerprint)
+            received = gather_frames(model.codec, request.frames)
             received.message_bytes = request.ByteSize()
             received.wire_bytes = self._ledger.count_up(request.ByteSize())
             remaining_s = context.time_remaining()
-            prediction = await self._inference.predict(received, sequence=0, deadline_s=remaining_s)
+            prediction = await self._inference.predict(
+                model, received, sequence=0, deadline_s=remaining_s
+            )
         except SpikeBottleNetError as error:
             self._inference.refuse("infer", 0, error)
             raise
         wire_bytes = self._ledger.count_down(prediction.ByteSize())
-        self._inference.log_answer("infer", received, prediction, wire_bytes)
+        self._inference.log_answer(
+            model.bundle, "infer", received, prediction, wire_bytes_down=wire_bytes
+        )
         return prediction
 
     async def Stream(
@@ -94,13 +108,15 @@ class CloudService(CoInferenceServicer):
         if first is None or not first.HasField("open"):
             raise RequestError("first message of a stream is not an Open: send that first")
         self._ledger.count_up(first.ByteSize())
-        check_fingerprint(self._inference.bundle, first.open.fingerprint)
+        if first.open.checked:
+            verify_check(first.open, first.open.stream_id)
+        model = self._inference.models.find(first.open.fingerprint)
         if len(first.open.stream_id) != _STREAM_ID_BYTES:
             raise RequestError(
                 f"stream_id has {len(first.open.stream_id)} bytes, wanted {_STREAM_ID_BYTES}: "
                 "send a UUIDv7"
             )
-        session = Session(first.open, self._inference, self._cache, self._ledger)
+        session = Session(first.open, model, self._inference, self._cache, self._ledger)
         self._sessions.add(session)
         try:
             async for response in session.responses(requests):

@@ -1,7 +1,9 @@
-"""One edge's stream: chunks in, answers out as they are ready.
+"""One edge's stream: chunks in, answers out as they are ready, or in order where the edge asks so.
 
 A request is answered once and its answer kept, so that an edge which lost the connection may send
 it again. Its work belongs to the process, not to the stream: it ends even if the stream does not.
+Every answer holds a place (credit) from its request's arrival until it is written, so that an edge
+which never reads holds ``max_in_flight`` answers and no more.
 """
 
 import asyncio
@@ -9,9 +11,18 @@ import uuid
 from collections.abc import AsyncIterator, Coroutine
 
 from cloud_node.answers import AnswerCache, RequestKey
-from cloud_node.inference import CloudInference, Received
+from cloud_node.inference import CloudInference
+from cloud_node.models import ServedModel
+from cloud_node.ordering import Order, Turn, fails_for_now
+from cloud_node.received import Received
 from spikebottlenet.accounting.wire import WireLedger
-from spikebottlenet.errors import OverloadedError, RequestError, SpikeBottleNetError
+from spikebottlenet.errors import (
+    OverloadedError,
+    RequestError,
+    SpikeBottleNetError,
+    UnavailableError,
+)
+from spikebottlenet.rpc.checks import frame_context, with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     Drain,
@@ -24,6 +35,8 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
 _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is ended
 _MAX_FAILED = 1024  # sequences whose further chunks are ignored
 
+Answer = asyncio.Future[StreamResponse]
+
 
 class Session:
     """State of one stream after its Open."""
@@ -31,18 +44,21 @@ class Session:
     def __init__(
         self,
         opening: Open,
+        model: ServedModel,
         inference: CloudInference,
         cache: AnswerCache,
         ledger: WireLedger,
     ) -> None:
-        self._stream_id = opening.stream_id
-        self._deadline_ms = opening.deadline_ms
+        self.model = model
+        self._open = opening
         self._name = uuid.UUID(bytes=opening.stream_id)
         self._inference = inference
         self._cache = cache
         self._ledger = ledger
         self._out: asyncio.Queue[StreamResponse | None] = asyncio.Queue()
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
+        self._order = Order(ordered=opening.ordered)
+        self._last = 0  # sequence, on an ordered stream
         self._partial: dict[int, Received] = {}
         self._failed: dict[int, None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -50,8 +66,9 @@ class Session:
 
     def drain(self) -> None:
         """Tell the edge to send nothing new."""
-        self._draining = True
-        self._out.put_nowait(StreamResponse(drain=Drain()))
+        if not self._draining:
+            self._draining = True
+            self._out.put_nowait(StreamResponse(drain=Drain()))
 
     async def responses(
         self, requests: AsyncIterator[StreamRequest | None]
@@ -74,6 +91,11 @@ class Session:
                 if message is None:
                     break
                 yield message
+                if message.HasField("drain"):
+                    continue
+                self._credit.release()
+                if self._order.ordered and fails_for_now(message):
+                    return
             await reading
         finally:
             reading.cancel()
@@ -93,10 +115,12 @@ class Session:
     async def _take(self, chunk: StreamRequest) -> None:
         sequence, message_bytes = chunk.sequence, chunk.ByteSize()
         wire_bytes = self._ledger.count_up(message_bytes)
-        known = self._cache.get(RequestKey(self._stream_id, sequence))
+        if self._order.ordered:
+            self._check_order(sequence)
+        known = self._cache.get(RequestKey(self._open.stream_id, sequence))
         if known is not None:
             if sequence not in self._partial:  # not a late chunk of a request answered early
-                self._start(self._repeat(known))
+                self._start(self._repeat(await self._next_turn(), known))
             if not chunk.more:
                 self._partial.pop(sequence, None)
             return
@@ -107,91 +131,143 @@ class Session:
         received = self._partial.get(sequence)
         try:
             if received is None:
-                if len(self._partial) >= self._inference.settings.max_in_flight:
-                    raise OverloadedError(
-                        f"{len(self._partial)} images are incomplete on this stream: end them first"
-                    )
-                received = self._partial[sequence] = Received(self._inference.codec)
+                received = self._first_chunk(sequence)
             received.message_bytes += message_bytes
             received.wire_bytes += wire_bytes
-            received.add(chunk.frame)
+            received.add(chunk.frame, context=self._context(chunk))
             if chunk.more and received.complete:
                 raise RequestError("every timestep has come, yet more are said to follow")
         except SpikeBottleNetError as error:
-            self._fail(sequence, error, more=chunk.more)
+            await self._fail(sequence, error, more=chunk.more)
             return
-        deadline_ms = chunk.deadline_ms or self._deadline_ms
+        deadline_ms = chunk.deadline_ms or self._open.deadline_ms
         deadline_s = deadline_ms / 1e3 if deadline_ms else None
         if not chunk.more:
             del self._partial[sequence]
-            await self._credit.acquire()
-            answer: asyncio.Future[StreamResponse] = asyncio.get_running_loop().create_future()
-            self._cache.put(RequestKey(self._stream_id, sequence), answer)
-            self._start(self._answer(sequence, received, deadline_s, answer))
-        elif self._inference.settings.enough_confidence < 1:
+            turn = await self._next_turn()
+            answer: Answer = asyncio.get_running_loop().create_future()
+            self._cache.put(RequestKey(self._open.stream_id, sequence), answer)
+            self._start(self._answer(turn, sequence, received, deadline_s, answer))
+        elif self._inference.settings.enough_confidence < 1 and not self._order.ordered:
             await self._try_early(sequence, received, deadline_s)
+
+    def _check_order(self, sequence: int) -> None:
+        if sequence < self._last or (sequence == self._last and sequence not in self._partial):
+            raise RequestError(
+                f"sequence {sequence} after {self._last} on an ordered stream: send them in order"
+            )
+        self._last = sequence
+
+    def _first_chunk(self, sequence: int) -> Received:
+        if len(self._partial) >= self._inference.settings.max_in_flight:
+            raise OverloadedError(
+                f"{len(self._partial)} images are incomplete on this stream: end them first"
+            )
+        received = self._partial[sequence] = Received(self.model.codec)
+        return received
+
+    def _context(self, chunk: StreamRequest) -> bytes:
+        if not self._open.checked:
+            return b""
+        return frame_context(self._open.stream_id, chunk.sequence, more=chunk.more)
 
     async def _try_early(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Answer from the timesteps so far if they are sure enough."""
         try:
             prediction = await self._inference.predict(
-                received, sequence=sequence, deadline_s=deadline_s
+                self.model, received, sequence=sequence, deadline_s=deadline_s
             )
         except SpikeBottleNetError as error:
-            self._fail(sequence, error, more=True)
+            await self._fail(sequence, error, more=True)
             return
         if prediction.probabilities[0] < self._inference.settings.enough_confidence:
             return
         prediction.enough = True
-        answer: asyncio.Future[StreamResponse] = asyncio.get_running_loop().create_future()
-        self._cache.put(RequestKey(self._stream_id, sequence), answer)
+        answer: Answer = asyncio.get_running_loop().create_future()
+        self._cache.put(RequestKey(self._open.stream_id, sequence), answer)
+        await self._credit.acquire()
         answer.set_result(self._respond(received, prediction))
 
     async def _answer(
         self,
+        turn: Turn,
         sequence: int,
         received: Received,
         deadline_s: float | None,
-        answer: "asyncio.Future[StreamResponse]",
+        answer: Answer,
     ) -> None:
+        outcome: Prediction | SpikeBottleNetError
         try:
-            prediction = await self._inference.predict(
-                received, sequence=sequence, deadline_s=deadline_s
+            outcome = await self._inference.predict(
+                self.model, received, sequence=sequence, deadline_s=deadline_s
             )
-            answer.set_result(self._respond(received, prediction))
         except SpikeBottleNetError as error:
-            self._cache.forget(RequestKey(self._stream_id, sequence))
-            answer.set_result(self._refuse(sequence, error))
-        finally:
+            outcome = error
+        except BaseException:
+            answer.cancel()
+            raise
+        in_turn = await turn.begins()
+        if in_turn and isinstance(outcome, Prediction):
+            response = self._respond(received, outcome)
+        else:
+            self._cache.forget(RequestKey(self._open.stream_id, sequence))
+            if isinstance(outcome, Prediction):
+                outcome = UnavailableError("one before it failed: send again from that one on")
+            response = self._refuse(sequence, outcome, sent=in_turn)
+        answer.set_result(response)
+        turn.ends(response)
+
+    async def _repeat(self, turn: Turn, known: Answer) -> None:
+        response = await asyncio.shield(known)
+        if await turn.begins():
+            self._send(response)
+        else:
             self._credit.release()
+        turn.ends(response)
 
-    async def _repeat(self, known: "asyncio.Future[StreamResponse]") -> None:
-        self._send(await asyncio.shield(known))
-
-    def _fail(self, sequence: int, error: SpikeBottleNetError, *, more: bool) -> None:
+    async def _fail(self, sequence: int, error: SpikeBottleNetError, *, more: bool) -> None:
         self._partial.pop(sequence, None)
         if more:
             self._failed[sequence] = None
             while len(self._failed) > _MAX_FAILED:
                 self._failed.pop(next(iter(self._failed)))
-        self._refuse(sequence, error)
+        turn = await self._next_turn()
+
+        async def refuse() -> None:
+            turn.ends(self._refuse(sequence, error, sent=await turn.begins()))
+
+        self._start(refuse())
 
     def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
+        if self._open.checked:
+            with_check(prediction, self._open.stream_id)
         response = StreamResponse(prediction=prediction)
         wire_bytes = self._send(response)
         request_id = f"{self._name}/{prediction.sequence}"
-        self._inference.log_answer(request_id, received, prediction, wire_bytes)
+        self._inference.log_answer(
+            self.model.bundle, request_id, received, prediction, wire_bytes_down=wire_bytes
+        )
         return response
 
-    def _refuse(self, sequence: int, error: SpikeBottleNetError) -> StreamResponse:
+    def _refuse(self, sequence: int, error: SpikeBottleNetError, *, sent: bool) -> StreamResponse:
         failure = self._inference.refuse(f"{self._name}/{sequence}", sequence, error)
+        if self._open.checked:
+            with_check(failure, self._open.stream_id)
         response = StreamResponse(failure=failure)
-        self._send(response)
+        if sent:
+            self._send(response)
+        else:
+            self._credit.release()
         return response
 
     def _send(self, response: StreamResponse) -> int:
         self._out.put_nowait(response)
         return self._ledger.count_down(response.ByteSize())
+
+    async def _next_turn(self) -> Turn:
+        """A place among the answers, once fewer than ``max_in_flight`` are taken."""
+        await self._credit.acquire()
+        return self._order.turn()
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

@@ -20,6 +20,9 @@ class CloudSettings(DaemonSettings):
     max_waiting: int = Field(
         512, ge=1, description="images of all streams that may wait; more are refused"
     )
+    max_message_bytes: int = Field(
+        1024 * 1024, ge=4096, description="bytes of the largest message taken"
+    )
     enough_confidence: float = Field(
         1.0,
         gt=0,

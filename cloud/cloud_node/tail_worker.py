@@ -1,4 +1,4 @@
-"""The tail in one worker thread; images that wait together go through it together."""
+"""The tails in one worker thread; images of one model that wait together go through together."""
 
 import asyncio
 import time
@@ -17,6 +17,9 @@ from spikebottlenet.runtime.torch_tail import TorchTail
 
 Spikes = npt.NDArray[np.uint8]
 
+_FIRST_GUESS_S = 0.01
+_SMOOTHED_OVER = 16  # batches
+
 
 class TailAnswer(NamedTuple):
     """What the tail said of one image."""
@@ -28,6 +31,7 @@ class TailAnswer(NamedTuple):
 
 @dataclass(frozen=True)
 class _Job:
+    tail: TorchTail
     spikes: Spikes  # [t, C, H, W]
     arrived: float  # monotonic seconds
     deadline: float | None  # monotonic seconds
@@ -35,17 +39,20 @@ class _Job:
 
 
 class TailWorker:
-    """A bounded queue before the tail."""
+    """A bounded queue before the tails."""
 
-    def __init__(self, tail: TorchTail, *, max_batch: int, max_waiting: int) -> None:
-        self._tail = tail
+    def __init__(self, *, max_batch: int, max_waiting: int) -> None:
         self._max_batch = max_batch
         self._waiting: asyncio.Queue[_Job] = asyncio.Queue(max_waiting)
+        self._thread: ThreadPoolExecutor | None = None
+        self._image_s = _FIRST_GUESS_S  # of late
+        self.expired = 0  # dropped before they were computed
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["TailWorker"]:
         """Serve the queue until the block ends; what still waits then is cancelled."""
         with ThreadPoolExecutor(1, thread_name_prefix="tail") as thread:
+            self._thread = thread
             loop = asyncio.create_task(self._serve(thread))
             try:
                 yield self
@@ -53,8 +60,14 @@ class TailWorker:
                 loop.cancel()
                 await asyncio.gather(loop, return_exceptions=True)
 
-    async def classify(self, spikes: Spikes, *, deadline_s: float | None) -> TailAnswer:
-        """Class probabilities of spikes [t, C, H, W].
+    async def alive(self) -> None:
+        """Return once the thread has had a turn."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+
+    async def classify(
+        self, tail: TorchTail, spikes: Spikes, *, deadline_s: float | None
+    ) -> TailAnswer:
+        """Class probabilities of spikes [t, C, H, W] by a model's tail.
 
         Raises:
             OverloadedError: too many wait already.
@@ -64,11 +77,12 @@ class TailWorker:
         answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         deadline = None if deadline_s is None else now + deadline_s
         try:
-            self._waiting.put_nowait(_Job(spikes, now, deadline, answer))
+            self._waiting.put_nowait(_Job(tail, spikes, now, deadline, answer))
         except asyncio.QueueFull:
             raise OverloadedError(
                 f"{self._waiting.maxsize} images wait already: try again later, or raise "
-                "max_waiting"
+                "max_waiting",
+                retry_after_s=self._image_s * self._waiting.maxsize / 2,
             ) from None
         return await answer
 
@@ -79,12 +93,12 @@ class TailWorker:
             while len(jobs) < self._max_batch and not self._waiting.empty():
                 jobs.append(self._waiting.get_nowait())
             started = time.monotonic()
-            for timesteps in sorted({len(job.spikes) for job in jobs}):
-                batch = [
-                    job for job in jobs if len(job.spikes) == timesteps and _in_time(job, started)
-                ]
-                if batch:
-                    await self._run(loop, thread, batch)
+            batches: dict[tuple[TorchTail, int], list[_Job]] = {}
+            for job in jobs:
+                if self._in_time(job, started):
+                    batches.setdefault((job.tail, len(job.spikes)), []).append(job)
+            for batch in batches.values():
+                await self._run(loop, thread, batch)
 
     async def _run(
         self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, batch: list[_Job]
@@ -92,21 +106,25 @@ class TailWorker:
         started = time.monotonic()
         spikes = np.stack([job.spikes for job in batch], axis=1)
         try:
-            probabilities = await loop.run_in_executor(thread, self._tail.classify, spikes)
+            probabilities = await loop.run_in_executor(thread, batch[0].tail.classify, spikes)
         except RuntimeError as error:  # torch: out of memory and the like; the next batch may fit
             for job in batch:
                 _settle(job, OverloadedError(f"the tail failed: {error}"))
             return
-        tail_us = round(1e6 * (time.monotonic() - started))
+        tail_s = time.monotonic() - started
+        tail_us = round(1e6 * tail_s)
+        self._image_s += (tail_s / len(batch) - self._image_s) / _SMOOTHED_OVER
         for job, row in zip(batch, probabilities, strict=True):
             _settle(job, TailAnswer(row, round(1e6 * (started - job.arrived)), tail_us))
 
-
-def _in_time(job: _Job, now: float) -> bool:
-    if job.deadline is None or now <= job.deadline:
-        return True
-    _settle(job, DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline"))
-    return False
+    def _in_time(self, job: _Job, now: float) -> bool:
+        if job.answer.done():  # whoever asked is gone
+            return False
+        if job.deadline is None or now <= job.deadline:
+            return True
+        self.expired += 1
+        _settle(job, DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline"))
+        return False
 
 
 def _settle(job: _Job, outcome: TailAnswer | Exception) -> None:

@@ -125,6 +125,11 @@ class EdgeService(EdgeInferenceServicer):
             raise UnavailableError("this edge-node is stopping: connect again later")
         if request is None:
             raise RequestError("message is not a ClassifyRequest: check the client's version")
+        if request.store or request.model:
+            raise RequestError(
+                "the request asks for store or a model by name, which this edge-node cannot do "
+                "yet: leave both out"
+            )
         if len(request.image) > self._settings.max_image_bytes:
             raise TooLargeError(
                 f"image is {len(request.image)} bytes, wanted at most "

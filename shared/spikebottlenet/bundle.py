@@ -151,6 +151,11 @@ def bundle_folder(name: str) -> Path:
     return default_bundle() if name == "default" else Path(name)
 
 
+def bundle_folders(names: str) -> list[Path]:
+    """Folders from what a user types for several bundles, with commas between them."""
+    return [bundle_folder(name.strip()) for name in names.split(",") if name.strip()]
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:

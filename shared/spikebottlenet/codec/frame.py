@@ -6,9 +6,9 @@
     bytes 3 .. n-4  payload, by the scheme
     last 4 bytes    CRC32C of everything before and of the context, little-endian
 
-The context is empty for a frame that stands alone. On a checked stream it is what the frame belongs
-to (stream_id, sequence as 8 bytes little-endian, more as one byte), which is not in the frame: bytes
-that arrive whole under another request's number are refused too.
+The context is empty for a frame that stands alone. On a checked stream it is what the frame
+belongs to (stream_id, sequence as 8 bytes little-endian, more as one byte), which is not in the
+frame: bytes that arrive whole under another request's number are refused too.
 
 C, H, W, T and the prior are settled by the bundle's fingerprint when a stream opens, so a frame
 does not repeat them. CRC32C finds every error burst up to 32 bits (RFC 3720, section 12.1).

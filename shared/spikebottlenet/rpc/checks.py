@@ -44,4 +44,4 @@ def _check(message: CheckedT, stream_id: bytes) -> int:
     bare = type(message)()
     bare.CopyFrom(message)
     bare.ClearField("check")
-    return google_crc32c.value(stream_id + bare.SerializeToString(deterministic=True))
+    return int(google_crc32c.value(stream_id + bare.SerializeToString(deterministic=True)))

@@ -69,9 +69,7 @@ def error_from_status(
     return SpikeBottleNetError(f"{code.name}: {message}")
 
 
-def error_from_number(
-    number: int, message: str, *, retry_after_ms: int = 0
-) -> SpikeBottleNetError:
+def error_from_number(number: int, message: str, *, retry_after_ms: int = 0) -> SpikeBottleNetError:
     """The error that a code in a message stands for."""
     for code in grpc.StatusCode:
         if code.value[0] == number:

@@ -1,0 +1,82 @@
+"""The models that a cloud serves, by fingerprint; they can be changed while it runs."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from spikebottlenet.bundle import TAIL_WEIGHTS, Bundle, Half, open_bundle
+from spikebottlenet.codec.spikes import SpikeCodec
+from spikebottlenet.errors import ConfigError, ModelMismatchError
+from spikebottlenet.runtime.torch_tail import TorchTail
+
+
+@dataclass(frozen=True, eq=False)
+class ServedModel:
+    """One bundle's cloud half, loaded."""
+
+    bundle: Bundle
+    codec: SpikeCodec
+    tail: TorchTail
+
+
+def load_model(folder: Path, *, device: str) -> ServedModel:
+    """Open and check a bundle's cloud half.
+
+    Raises:
+        BundleError: what is wrong with it.
+    """
+    bundle = open_bundle(folder, Half.CLOUD)
+    weights, architecture = bundle.path(TAIL_WEIGHTS), bundle.manifest.architecture
+    return ServedModel(bundle, bundle.codec(), TorchTail(weights, architecture, device=device))
+
+
+class ServedModels:
+    """Every model served; the first is what an edge gets that asks for none by name."""
+
+    def __init__(self, models: Sequence[ServedModel]) -> None:
+        self._models = _by_fingerprint(models)
+
+    @property
+    def first(self) -> ServedModel:
+        """The model named first in the settings."""
+        return next(iter(self._models.values()))
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        """In the order of the settings."""
+        return iter(self._models.values())
+
+    def find(self, fingerprint: bytes) -> ServedModel:
+        """The model of an edge.
+
+        Raises:
+            ModelMismatchError: not served here; names every fingerprint.
+        """
+        found = self._models.get(fingerprint.hex())
+        if found is None:
+            served = ", ".join(f"{f} ({m.bundle.manifest.name})" for f, m in self._models.items())
+            raise ModelMismatchError(
+                f"edge holds bundle {fingerprint.hex() or '(none)'}, cloud holds {served}: "
+                "give both the same bundle"
+            )
+        return found
+
+    def serves(self, model: ServedModel) -> bool:
+        """Whether this model is still served."""
+        return self._models.get(model.bundle.fingerprint) is model
+
+    async def change(self, folders: Sequence[Path], *, device: str) -> None:
+        """Serve the bundles of these folders instead; one that is served already stays loaded.
+
+        Raises:
+            BundleError: one cannot be opened; nothing changed.
+        """
+        loaded = [await asyncio.to_thread(load_model, folder, device=device) for folder in folders]
+        fresh = _by_fingerprint(loaded)
+        self._models = {f: self._models.get(f, model) for f, model in fresh.items()}
+
+
+def _by_fingerprint(models: Sequence[ServedModel]) -> dict[str, ServedModel]:
+    if not models:
+        raise ConfigError("no bundle to serve: name at least one with --bundle")
+    return {model.bundle.fingerprint: model for model in models}
