@@ -18,6 +18,16 @@ from spikebottlenet.cli.daemons import Daemon, running_daemon
 Start = Callable[..., Daemon]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state folder of the tests' own, for every daemon that they start."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("state")
+        patch.delenv("STATE_DIRECTORY", raising=False)
+        patch.setenv("XDG_STATE_HOME", str(folder))
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def bundle() -> Bundle:
     return open_bundle(default_bundle(), Half.LAB)

@@ -1,13 +1,22 @@
 """``edge-node``: the whole life of the process at a glance."""
 
+import sys
 from collections.abc import Sequence
 
+from edge_node.answering import Answering
+from edge_node.class_names import ClassNames
 from edge_node.cloud_link import CloudLink
-from edge_node.head_worker import HeadWorker
+from edge_node.cloud_stream import Connect, Connection
+from edge_node.delivery import Delivery
+from edge_node.head_worker import Head, HeadWorker
+from edge_node.models import ServedModel, ServedModels
+from edge_node.queue import DurableQueue
+from edge_node.queue_command import queue_main
 from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
+from edge_node.store import Store
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
-from spikebottlenet.bundle import Half, bundle_folder, open_bundle
+from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.rpc.channel import make_channel
@@ -26,7 +35,8 @@ EXAMPLE = """examples:
   edge-node                                  the shipped model, a cloud-node on this machine
   edge-node --cloud 192.0.2.7:50061          a cloud-node on another machine
   edge-node --config edge.yaml --radio lte   settings from a file, one of them changed
-then: spikebottlenet send photo.jpg"""
+then: spikebottlenet send photo.jpg
+see also: edge-node queue --help             what is stored for the cloud"""
 
 
 def _port(address: str) -> int:
@@ -40,34 +50,61 @@ async def serve(settings: EdgeSettings) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
     ledger = WireLedger(KernelCounters(port=_port(settings.cloud), side=Side.REMOTE))
-    bundle = open_bundle(bundle_folder(settings.bundle), Half.EDGE)
+    connect = _connector(settings)
+
+    def build(bundle: Bundle) -> ServedModel:
+        link = CloudLink(
+            connect,
+            ledger,
+            fingerprint=bundle.fingerprint,
+            deadline_ms=settings.deadline_ms,
+            max_in_flight=settings.max_in_flight,
+        )
+        return ServedModel(bundle, Head(bundle, settings), link)
+
+    def deliver(queue: DurableQueue) -> Delivery:
+        return Delivery(
+            queue,
+            connect,
+            ledger,
+            ClassNames(models, connect),
+            window=settings.store_window,
+            stall_s=settings.stall_s,
+        )
+
+    models = ServedModels(build)
+    bundles = [open_bundle(folder, Half.EDGE) for folder in bundle_folders(settings.bundle)]
     collector = ServiceCollector()
-    channel = make_channel(settings.cloud, max_message_bytes=_CLOUD_MESSAGE_BYTES)
-    cloud = CloudLink(
-        channel,
-        ledger,
-        fingerprint=bundle.fingerprint,
-        deadline_ms=settings.deadline_ms,
-        max_in_flight=settings.max_in_flight,
-    )
-    async with channel:
-        with HeadWorker(bundle, settings).running() as head:
-            async with cloud.running() as link:
-                service = EdgeService(bundle, settings, head, link)
-                add_EdgeInferenceServicer_to_server(service, collector)
-                largest = settings.max_image_bytes + _MESSAGE_ROOM_BYTES
-                async with running_server(
-                    settings.listen, collector, max_message_bytes=largest
-                ) as serving:
-                    line = start_line("edge-node", settings.listen, serving, bundle)
-                    print(f"{line}, cloud {settings.cloud}", flush=True)
-                    await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
-            service.log_totals(ledger)
+    head_worker = HeadWorker(max_waiting=settings.max_waiting)
+    with head_worker.running() as worker:
+        async with models.running(bundles), Store(settings, deliver).running() as store:
+            answering = Answering(models, settings, worker, store)
+            service = EdgeService(answering, settings, store)
+            add_EdgeInferenceServicer_to_server(service, collector)
+            largest = settings.max_image_bytes + _MESSAGE_ROOM_BYTES
+            async with running_server(
+                settings.listen, collector, max_message_bytes=largest
+            ) as serving:
+                line = start_line("edge-node", settings.listen, serving, models.first.bundle)
+                print(f"{line}, cloud {settings.cloud}", flush=True)
+                await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
+    service.log_totals(ledger, expired=worker.expired)
+
+
+def _connector(settings: EdgeSettings) -> Connect:
+    def connect() -> Connection:
+        channel = make_channel(settings.cloud, max_message_bytes=_CLOUD_MESSAGE_BYTES)
+        return Connection(channel, ())
+
+    return connect
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
-    run_daemon(EdgeSettings, serve, arguments, prog="edge-node", about=ABOUT, example=EXAMPLE)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given[:1] == ["queue"]:
+        sys.exit(queue_main(given[1:]))
+    run_daemon(EdgeSettings, serve, given, prog="edge-node", about=ABOUT, example=EXAMPLE)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
-"""The one long-lived stream to the cloud: requests out, answers matched by sequence, reconnection.
+"""Live requests to the cloud: one long-lived stream, answers matched by sequence, reconnection.
 
 While the stream is up, or being opened, a request waits for its answer. Once an attempt to open it
-has failed the link is down: requests fail at once, so that the edge exit answers without waiting,
-and the link goes on trying in the background. Requests without an answer when a stream breaks are
-sent again on the next one under the same id; the cloud answers each once.
+has failed, or several requests in a row met silence, the link is down (an open circuit breaker):
+requests fail at once, so that the edge exit answers without waiting, and the link goes on trying
+in the background. Requests without an answer when a stream breaks are sent again on the next one
+under the same id; the cloud answers each once.
 """
 
 import asyncio
 import logging
-import random
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,32 +20,27 @@ from typing import NamedTuple
 import grpc.aio
 import uuid_utils
 
+from edge_node.backoff import Backoff
+from edge_node.cloud_stream import CloudStream, Connect, bound_request, open_stream
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import (
+    AuthenticationError,
+    CorruptFrameError,
     DeadlineError,
     ModelMismatchError,
     SpikeBottleNetError,
     UnavailableError,
 )
 from spikebottlenet.logs import fields
-from spikebottlenet.rpc.status import error_from_number, error_from_status
-from spikebottlenet.rpc.v1.coinference_pb2 import (
-    Open,
-    Prediction,
-    StreamRequest,
-    StreamResponse,
-)
-from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
+from spikebottlenet.rpc.status import error_from_number
+from spikebottlenet.rpc.v1.coinference_pb2 import Open, Prediction, StreamRequest, StreamResponse
 
 log = logging.getLogger(__name__)
 
-_FIRST_BACKOFF_S = 0.1
-_MAX_BACKOFF_S = 2.0
-_OPEN_WITHIN_S = 5.0
 _GOODBYE_S = 1.0
+_MISSES_TO_BREAK = 3  # requests in a row that met silence
+_MAX_SENDS = 3  # of one request on one stream, when its bytes arrive damaged
 _END = 0  # in the place of a sequence: write no more
-
-Call = grpc.aio.StreamStreamCall[StreamRequest, StreamResponse]
 
 
 class _State(Enum):
@@ -60,8 +56,10 @@ class Exchange:
     sequence: int
     request_id: str  # stream id and sequence
     request: StreamRequest
+    deadline: float  # monotonic seconds
     wire_bytes_up: int = 0
     wire_bytes_down: int = 0
+    sends: int = 0
 
     @property
     def message_bytes(self) -> int:
@@ -75,18 +73,18 @@ class _Pending(NamedTuple):
 
 
 class CloudLink:
-    """Sends frames to one cloud for as long as ``running`` lasts."""
+    """Sends frames of one model to one cloud for as long as ``running`` lasts."""
 
     def __init__(
         self,
-        channel: grpc.aio.Channel,
+        connect: Connect,
         ledger: WireLedger,
         *,
         fingerprint: str,
         deadline_ms: int,
         max_in_flight: int,
     ) -> None:
-        self._stub = CoInferenceStub(channel)
+        self._connect = connect
         self._ledger = ledger
         self._fingerprint = bytes.fromhex(fingerprint)
         self._stream_id: bytes = uuid_utils.uuid7().bytes
@@ -99,7 +97,11 @@ class CloudLink:
         self._credit = asyncio.Semaphore(max_in_flight)
         self._closing = False
         self._state = _State.OPENING
+        self._heard = time.monotonic()
+        self._misses = 0
+        self._stream: CloudStream | None = None
         self._failure: SpikeBottleNetError = UnavailableError("the cloud was not reached yet")
+        self.connections = 0
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["CloudLink"]:
@@ -115,26 +117,24 @@ class CloudLink:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
-    def new_exchange(self, frame: bytes, *, deadline_s: float) -> Exchange:
-        """A request of the next sequence; nothing is sent yet."""
+    def new_exchange(self, frame: bytes, *, deadline: float) -> Exchange:
+        """A request of the next sequence, due at ``deadline`` (monotonic); nothing is sent yet."""
         self._sequence += 1
-        deadline_ms = max(1, round(1e3 * deadline_s))
-        if deadline_ms == self._deadline_ms:
-            deadline_ms = 0  # as in Open, and nothing on the wire
-        request = StreamRequest(sequence=self._sequence, frame=frame, deadline_ms=deadline_ms)
-        return Exchange(self._sequence, f"{self.name}/{self._sequence}", request)
+        request = bound_request(self._stream_id, self._sequence, frame)
+        return Exchange(self._sequence, f"{self.name}/{self._sequence}", request, deadline)
 
-    async def infer(self, exchange: Exchange, *, deadline_s: float) -> Prediction:
+    async def infer(self, exchange: Exchange) -> Prediction:
         """Send a request and wait for its answer.
 
         Raises:
             UnavailableError: the link is down.
-            DeadlineError: no answer within ``deadline_s``.
-            ModelMismatchError: the cloud holds another bundle.
+            DeadlineError: no answer by its deadline.
+            ModelMismatchError: the cloud does not serve this model.
             SpikeBottleNetError: what the cloud refused it for.
         """
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(deadline_s), self._credit:
+            async with asyncio.timeout(max(0.0, exchange.deadline - began)), self._credit:
                 if self._state is _State.DOWN:
                     raise self._failure
                 answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
@@ -142,35 +142,48 @@ class CloudLink:
                 self._outgoing.put_nowait(exchange.sequence)
                 return await answer
         except TimeoutError:
-            raise DeadlineError(f"no answer from the cloud within {deadline_s:.3f} s") from None
+            if exchange.wire_bytes_up and self._heard < began:
+                self._missed()
+            waited = time.monotonic() - began
+            raise DeadlineError(f"no answer from the cloud within {waited:.3f} s") from None
         finally:
             self._pending.pop(exchange.sequence, None)
 
+    def _missed(self) -> None:
+        """A request met silence; several in a row open the breaker."""
+        self._misses += 1
+        if self._misses >= _MISSES_TO_BREAK and self._stream is not None:
+            reason = f"{self._misses} requests in a row met silence"
+            self._failure = UnavailableError(reason)
+            self._go_down()
+            self._misses = 0
+            self._stream.cut(reason)
+
     async def _keep_open(self) -> None:
-        backoff_s = _FIRST_BACKOFF_S
+        backoff = Backoff()
         while not self._closing:
+            was_up = False
             try:
                 await self._one_stream()
-                backoff_s = _FIRST_BACKOFF_S
+                backoff.reset()
             except (SpikeBottleNetError, grpc.aio.AioRpcError) as error:
+                was_up = self._state is _State.UP
                 self._failure = _explain(error)
-                if self._state is _State.UP:
+                if was_up:
                     if self._closing:
                         return
                     # One attempt at once: a cloud that restarts, or a link that blinked.
-                    self._state, backoff_s = _State.OPENING, _FIRST_BACKOFF_S
+                    self._state = _State.OPENING
+                    backoff.reset()
                     log.warning("cloud lost", extra=fields(reason=str(self._failure)))
                     continue
             self._go_down()
-            # Jitter keeps a fleet of edges from coming back in step.
-            await asyncio.sleep(backoff_s * random.uniform(0.5, 1.0))
-            backoff_s = min(2 * backoff_s, _MAX_BACKOFF_S)
+            await asyncio.sleep(backoff.next_s())
 
     def _go_down(self) -> None:
         if self._state is not _State.DOWN:
-            level = (
-                logging.ERROR if isinstance(self._failure, ModelMismatchError) else logging.WARNING
-            )
+            grave = isinstance(self._failure, ModelMismatchError | AuthenticationError)
+            level = logging.ERROR if grave else logging.WARNING
             log.log(level, "cloud not available", extra=fields(reason=str(self._failure)))
         self._state = _State.DOWN
         self._fail_pending(unsent_only=False)
@@ -182,100 +195,93 @@ class CloudLink:
 
     async def _one_stream(self) -> None:
         """Open and exchange until the stream ends; returns only if the cloud drained it."""
-        call: Call = self._stub.Stream()
-        try:
-            opening = StreamRequest(
-                open=Open(
-                    fingerprint=self._fingerprint,
-                    stream_id=self._stream_id,
-                    deadline_ms=self._deadline_ms,
-                )
-            )
-            async with asyncio.timeout(_OPEN_WITHIN_S):
-                await call.write(opening)
-                first = await call.read()
-            self._ledger.count_up(opening.ByteSize())
-            if first is grpc.aio.EOF:
-                raise await _ending(call)
-            if first.WhichOneof("response") != "accepted":
-                raise UnavailableError("the cloud did not accept the stream: check its version")
-            self._ledger.count_down(first.ByteSize())
-            room = min(self._max_in_flight, max(1, first.accepted.max_in_flight))
+        opening = Open(
+            fingerprint=self._fingerprint,
+            stream_id=self._stream_id,
+            deadline_ms=self._deadline_ms,
+        )
+        async with open_stream(self._connect, opening, self._ledger) as stream:
+            room = min(self._max_in_flight, stream.max_in_flight)
             self._credit = asyncio.Semaphore(room)  # earlier holders give back to the old one
+            self._stream, self._misses, self._heard = stream, 0, time.monotonic()
             self._state = _State.UP
+            self.connections += 1
             log.info("cloud connected", extra=fields(stream_id=self.name))
-            await self._converse(call)
-        except TimeoutError:
-            raise UnavailableError(f"the cloud did not answer within {_OPEN_WITHIN_S} s") from None
-        except asyncio.InvalidStateError:  # written to a call that had ended
-            raise await _ending(call) from None
-        finally:
-            call.cancel()
-            self._ledger.counters.sample()
+            try:
+                await self._converse(stream)
+            finally:
+                self._stream = None
 
-    async def _converse(self, call: Call) -> None:
+    async def _converse(self, stream: CloudStream) -> None:
         self._outgoing = asyncio.Queue()
-        for sequence in self._pending:
+        for sequence, pending in self._pending.items():
+            pending.exchange.sends = 0
             self._outgoing.put_nowait(sequence)
-        writing = asyncio.create_task(self._write(call))
+        writing = asyncio.create_task(self._write(stream))
         drained = False
         try:
-            while (response := await call.read()) is not grpc.aio.EOF:
-                wire_bytes = self._ledger.count_down(response.ByteSize())
-                match response.WhichOneof("response"):
-                    case "prediction":
-                        prediction = response.prediction
-                        if answer := self._answered(prediction.sequence, wire_bytes):
-                            answer.set_result(prediction)
-                    case "failure":
-                        failure = response.failure
-                        if answer := self._answered(failure.sequence, wire_bytes):
-                            error = error_from_number(failure.code, failure.message)
-                            answer.set_exception(error)
-                    case "drain":
-                        drained = True
-                        self._failure = UnavailableError("the cloud is stopping")
-                        self._state = _State.DOWN
-                        self._fail_pending(unsent_only=True)
-                        self._outgoing.put_nowait(_END)
+            while (received := await stream.read()) is not None:
+                self._heard, self._misses = time.monotonic(), 0
+                response, wire_bytes = received
+                if response.HasField("drain"):
+                    drained = True
+                    self._failure = UnavailableError("the cloud is stopping")
+                    self._state = _State.DOWN
+                    self._fail_pending(unsent_only=True)
+                    self._outgoing.put_nowait(_END)
+                else:
+                    self._take(response, wire_bytes)
         finally:
             # Cancelling a write would cancel the call: the writer is told instead.
             self._outgoing.put_nowait(_END)
-            call.cancel()
+            stream.cancel()
             await writing
         if not drained:
-            raise await _ending(call)
+            raise await stream.ending()
 
-    async def _write(self, call: Call) -> None:
+    def _take(self, response: StreamResponse, wire_bytes: int) -> None:
+        failed = response.HasField("failure")
+        sequence = response.failure.sequence if failed else response.prediction.sequence
+        pending = self._pending.get(sequence)
+        if pending is None or pending.answer.done():
+            return
+        pending.exchange.wire_bytes_down += wire_bytes
+        if not failed:
+            pending.answer.set_result(response.prediction)
+            return
+        failure = response.failure
+        error = error_from_number(
+            failure.code, failure.message, retry_after_ms=failure.retry_after_ms
+        )
+        if isinstance(error, CorruptFrameError):
+            if pending.exchange.sends < _MAX_SENDS:
+                self._outgoing.put_nowait(sequence)
+                return
+            error = UnavailableError(f"arrived damaged {_MAX_SENDS} times: {error}")
+        pending.answer.set_exception(error)
+
+    async def _write(self, stream: CloudStream) -> None:
         try:
             while (sequence := await self._outgoing.get()) != _END:
                 pending = self._pending.get(sequence)
                 if pending is None or pending.answer.done():
                     continue
                 exchange = pending.exchange
-                exchange.wire_bytes_up += self._ledger.count_up(exchange.message_bytes)
-                await call.write(exchange.request)
-            await call.done_writing()
+                exchange.request.deadline_ms = self._said_deadline_ms(exchange)
+                exchange.sends += 1
+                exchange.wire_bytes_up += await stream.write(exchange.request)
+            await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             return  # the reader sees the same end and says why
 
-    def _answered(self, sequence: int, wire_bytes: int) -> "asyncio.Future[Prediction] | None":
-        """The future of a request that still waits, its answer's bytes counted."""
-        pending = self._pending.get(sequence)
-        if pending is None or pending.answer.done():
-            return None
-        pending.exchange.wire_bytes_down += wire_bytes
-        return pending.answer
-
-
-async def _ending(call: Call) -> SpikeBottleNetError:
-    return error_from_status(await call.code(), await call.details() or "the stream ended")
+    def _said_deadline_ms(self, exchange: Exchange) -> int:
+        """What is left of its time; 0, and so nothing on the wire, if about that of Open."""
+        left_ms = max(1, round(1e3 * (exchange.deadline - time.monotonic())))
+        return 0 if 0.75 * self._deadline_ms <= left_ms <= self._deadline_ms else left_ms
 
 
 def _explain(error: Exception) -> SpikeBottleNetError:
-    """Why a stream ended: another bundle, or else the cloud is away for whatever reason."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        error = error_from_status(error.code(), error.details() or "no reason given")
-    if isinstance(error, ModelMismatchError | UnavailableError):
+    """Why a stream ended: refused for good, or else the cloud is away for whatever reason."""
+    if isinstance(error, ModelMismatchError | UnavailableError | AuthenticationError):
         return error
     return UnavailableError(f"the stream to the cloud ended: {error}")

@@ -1,4 +1,4 @@
-"""From an image file to a frame, in the one worker thread."""
+"""From an image file to a frame, in the one worker thread, whichever model."""
 
 import asyncio
 import time
@@ -11,11 +11,14 @@ import numpy as np
 
 from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import EXIT_WEIGHTS, HEAD_ONNX, Bundle
-from spikebottlenet.errors import OverloadedError
+from spikebottlenet.errors import DeadlineError, OverloadedError
 from spikebottlenet.preprocess import read_image
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead, Spikes
 from spikebottlenet.runtime.scores import Probabilities
+
+_FIRST_GUESS_S = 0.02
+_SMOOTHED_OVER = 16  # images
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class EncodedImage:
     encode_ms: float
 
 
-class HeadWorker:
+class Head:
     """Preprocessing, head, codec and edge exit of one bundle."""
 
     def __init__(self, bundle: Bundle, settings: EdgeSettings) -> None:
@@ -43,42 +46,17 @@ class HeadWorker:
             bundle.path(HEAD_ONNX), manifest.architecture, threads=settings.threads
         )
         self._exit = EdgeExit.load(bundle.path(EXIT_WEIGHTS))
-        self._waiting = 0
-        self._thread: ThreadPoolExecutor | None = None
 
-    @contextmanager
-    def running(self) -> Iterator["HeadWorker"]:
-        """Have the thread until the block ends."""
-        with ThreadPoolExecutor(1, thread_name_prefix="head") as thread:
-            self._thread = thread
-            yield self
+    def exit_probabilities(self, encoded: EncodedImage) -> Probabilities:
+        """The edge exit's probabilities [classes]: two small layers, well under a millisecond."""
+        return np.asarray(self._exit.classify(encoded.spikes)[0])
 
-    async def encode(self, image: bytes) -> EncodedImage:
+    def encode(self, image: bytes) -> EncodedImage:
         """Run an image file through the head.
 
         Raises:
             ImageError, TooLargeError: not an image that can be used.
-            OverloadedError: too many wait already.
         """
-        if self._waiting >= self._settings.max_waiting:
-            raise OverloadedError(
-                f"{self._waiting} images wait for the head already: try again later, or raise "
-                "max_waiting"
-            )
-        self._waiting += 1
-        try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._thread, self._encode, image)
-        finally:
-            self._waiting -= 1
-
-    async def exit_probabilities(self, encoded: EncodedImage) -> Probabilities:
-        """The edge exit's probabilities [classes]."""
-        loop = asyncio.get_running_loop()
-        rows = await loop.run_in_executor(self._thread, self._exit.classify, encoded.spikes)
-        return np.asarray(rows[0])
-
-    def _encode(self, image: bytes) -> EncodedImage:
         started = time.perf_counter()
         limit = self._settings.max_image_pixels
         pixels = read_image(image, self._wanted, max_image_pixels=limit)
@@ -96,3 +74,62 @@ class HeadWorker:
             head_ms=1e3 * (ran - prepared),
             encode_ms=1e3 * (encoded - ran),
         )
+
+
+class HeadWorker:
+    """A bounded queue before the heads."""
+
+    def __init__(self, *, max_waiting: int) -> None:
+        self._max_waiting = max_waiting
+        self._waiting = 0
+        self._image_s = _FIRST_GUESS_S  # of late
+        self._thread: ThreadPoolExecutor | None = None
+        self.expired = 0  # dropped before they were computed
+
+    @contextmanager
+    def running(self) -> Iterator["HeadWorker"]:
+        """Have the thread until the block ends."""
+        with ThreadPoolExecutor(1, thread_name_prefix="head") as thread:
+            self._thread = thread
+            yield self
+
+    async def alive(self) -> None:
+        """Return once the thread has had a turn."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+
+    async def encode(self, head: Head, image: bytes, *, deadline: float) -> EncodedImage:
+        """Run an image file through a head; ``deadline`` is in monotonic seconds.
+
+        Raises:
+            ImageError, TooLargeError: not an image that can be used.
+            OverloadedError: too many wait already.
+            DeadlineError: its turn came after ``deadline``.
+        """
+        if self._waiting >= self._max_waiting:
+            raise OverloadedError(
+                f"{self._waiting} images wait for the head already: try again later, or raise "
+                "max_waiting",
+                retry_after_s=self._image_s * self._waiting / 2,
+            )
+        self._waiting += 1
+        try:
+            loop = asyncio.get_running_loop()
+            work = loop.run_in_executor(self._thread, self._encode, head, image, deadline)
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                return await work
+        except TimeoutError:
+            self.expired += 1
+            raise DeadlineError(
+                f"{self._waiting} images wait for the head, and the deadline passed before this "
+                "one's turn: send fewer, or give it more time"
+            ) from None
+        finally:
+            self._waiting -= 1
+
+    def _encode(self, head: Head, image: bytes, deadline: float) -> EncodedImage:
+        started = time.monotonic()
+        if started > deadline:  # nobody waits for it any more
+            raise DeadlineError("the deadline passed before the head's turn")
+        encoded = head.encode(image)
+        self._image_s += (time.monotonic() - started - self._image_s) / _SMOOTHED_OVER
+        return encoded

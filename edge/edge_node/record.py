@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from edge_node.cloud_link import Exchange
 from edge_node.head_worker import EncodedImage
+from edge_node.queue_rows import StoredAnswer
 from spikebottlenet.accounting.energy import RadioProfile, compute_uj
 from spikebottlenet.accounting.record import InferenceRecord, LabelScore, LatencyMs, Source
 from spikebottlenet.bundle import Bundle
@@ -24,12 +24,21 @@ class Answer(NamedTuple):
     tail_ms: float = 0.0
 
 
+class Sending(NamedTuple):
+    """How the spikes went, and under which name."""
+
+    request_id: str  # stream id and sequence
+    message_bytes: int
+    wire_bytes_up: int = 0  # 0 if not sent when the answer was given
+    wire_bytes_down: int = 0
+    stored: bool = False
+
+
 def cloud_answer(prediction: Prediction, *, waited_ms: float) -> Answer:
     """The cloud's prediction, which came after ``waited_ms``."""
     queue_ms, tail_ms = prediction.queue_us / 1e3, prediction.tail_us / 1e3
-    scores = zip(prediction.classes, prediction.probabilities, strict=True)
     return Answer(
-        best=[ClassScore(index, probability) for index, probability in scores],
+        best=_scores(prediction.classes, prediction.probabilities),
         source=Source.CLOUD,
         timesteps=prediction.timesteps,
         cloud_compute_uj=prediction.cloud_compute_uj,
@@ -39,16 +48,26 @@ def cloud_answer(prediction: Prediction, *, waited_ms: float) -> Answer:
     )
 
 
+def stored_answer(answer: StoredAnswer, *, waited_ms: float) -> Answer:
+    """The cloud's answer to a stored request, which came while its client still waited."""
+    best = _scores(answer.classes, answer.probabilities)
+    return Answer(best, Source.CLOUD, answer.timesteps, network_ms=waited_ms)
+
+
 def edge_exit_answer(probabilities: Probabilities, encoded: EncodedImage) -> Answer:
     """The edge exit's answer."""
     return Answer(best_classes(probabilities), Source.EDGE_EXIT, len(encoded.spikes))
+
+
+def _scores(classes: Sequence[int], probabilities: Sequence[float]) -> list[ClassScore]:
+    return [ClassScore(*score) for score in zip(classes, probabilities, strict=True)]
 
 
 def make_record(
     bundle: Bundle,
     radio: RadioProfile,
     encoded: EncodedImage,
-    exchange: Exchange,
+    sending: Sending,
     answer: Answer,
     *,
     total_ms: float,
@@ -64,15 +83,15 @@ def make_record(
         source=answer.source,
         timesteps=answer.timesteps,
         payload_bytes=len(encoded.frame),
-        message_bytes=exchange.message_bytes,
-        wire_bytes_up=exchange.wire_bytes_up,
-        wire_bytes_down=exchange.wire_bytes_down,
+        message_bytes=sending.message_bytes,
+        wire_bytes_up=sending.wire_bytes_up,
+        wire_bytes_down=sending.wire_bytes_down,
         spikes=int(encoded.spikes.sum()),
         firing_rate=float(encoded.spikes.mean()),
         edge_macs=encoded.macs,
         edge_accumulates=encoded.accumulates,
         edge_compute_uj=compute_uj(encoded.macs, encoded.accumulates),
-        edge_radio_uj=radio.send_uj(exchange.wire_bytes_up),
+        edge_radio_uj=radio.send_uj(sending.wire_bytes_up),
         ann_head_uj=compute_uj(manifest.operations.ann_head_macs, 0),
         cloud_compute_uj=answer.cloud_compute_uj,
         latency_ms=LatencyMs(
@@ -84,7 +103,8 @@ def make_record(
             tail=answer.tail_ms,
             total=total_ms,
         ),
-        request_id=exchange.request_id,
+        request_id=sending.request_id,
         model=bundle.model,
         fingerprint=bundle.fingerprint,
+        stored=sending.stored,
     )

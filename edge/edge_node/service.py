@@ -9,18 +9,14 @@ from typing import Any
 
 import grpc.aio
 
-from edge_node.cloud_link import CloudLink
-from edge_node.head_worker import HeadWorker
-from edge_node.record import cloud_answer, edge_exit_answer, make_record
+from edge_node.answering import Answering, Wanted
+from edge_node.queue_rows import State
+from edge_node.results import pack_result
 from edge_node.settings import EdgeSettings
-from spikebottlenet.accounting.energy import RADIO_PROFILES
+from edge_node.store import Store
 from spikebottlenet.accounting.record import InferenceRecord, Totals
 from spikebottlenet.accounting.wire import WireLedger
-from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import (
-    DeadlineError,
-    ModelMismatchError,
-    OverloadedError,
     RequestError,
     SpikeBottleNetError,
     TooLargeError,
@@ -28,11 +24,13 @@ from spikebottlenet.errors import (
 )
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.records import pack_record
-from spikebottlenet.rpc.status import code_number, status_code
+from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.edge_pb2 import (
     ClassifyFailure,
     ClassifyRequest,
     ClassifyResponse,
+    ResultsRequest,
+    StoredResult,
 )
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceServicer
@@ -41,6 +39,7 @@ log = logging.getLogger(__name__)
 
 # Answers of one client's stream that may be worked on at a time; the head keeps its own count.
 _STREAM_WINDOW = 64
+_KEY_BYTES = 16
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -48,14 +47,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EdgeService(EdgeInferenceServicer):
     """Answers clients; keeps this process's totals."""
 
-    def __init__(
-        self, bundle: Bundle, settings: EdgeSettings, head: HeadWorker, link: CloudLink
-    ) -> None:
-        self._bundle = bundle
+    def __init__(self, answering: Answering, settings: EdgeSettings, store: Store) -> None:
+        self._answering = answering
         self._settings = settings
-        self._head = head
-        self._link = link
-        self._radio = RADIO_PROFILES[settings.radio]
+        self._store = store
         self._totals = Totals()
         self._refused = 0
         self._draining = asyncio.Event()
@@ -64,14 +59,15 @@ class EdgeService(EdgeInferenceServicer):
         """Refuse new images; what was accepted is still answered."""
         self._draining.set()
 
-    def log_totals(self, ledger: WireLedger) -> None:
+    def log_totals(self, ledger: WireLedger, **more: object) -> None:
         """The totals line, wire bytes by both ways of counting."""
-        sums = asdict(self._totals) | {"refused": self._refused}
+        sums = asdict(self._totals) | {"refused": self._refused, **more}
+        sums["not_stored"] = self._answering.not_stored
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
 
     async def Classify(self, request: ClassifyRequest | None, context: Context) -> RecordMessage:
         """Answer one image."""
-        return pack_record(await self._classify(request))
+        return pack_record(await self._classify(request, within_s=context.time_remaining()))
 
     async def ClassifyStream(
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
@@ -100,7 +96,11 @@ class EdgeService(EdgeInferenceServicer):
                 record = pack_record(await self._classify(request))
                 await answers.put(ClassifyResponse(sequence=sequence, record=record))
             except SpikeBottleNetError as error:
-                failure = ClassifyFailure(code=code_number(error), message=str(error))
+                failure = ClassifyFailure(
+                    code=code_number(error),
+                    message=str(error),
+                    retry_after_ms=retry_after_ms(error),
+                )
                 await answers.put(ClassifyResponse(sequence=sequence, failure=failure))
             finally:
                 window.release()
@@ -111,52 +111,64 @@ class EdgeService(EdgeInferenceServicer):
                 tasks.create_task(answer(request))
         await answers.put(None)
 
-    async def _classify(self, request: ClassifyRequest | None) -> InferenceRecord:
+    async def Results(
+        self, request: ResultsRequest | None, context: Context
+    ) -> AsyncIterator[StoredResult]:
+        """Say what became of stored requests."""
+        if request is None:
+            raise RequestError("message is not a ResultsRequest: check the client's version")
+        results = self._store.results(
+            after=request.after, request_ids=request.request_ids, limit=request.limit
+        )
+        async for result in results:
+            if request.answered_only and result.state is State.WAITING:
+                return
+            yield pack_result(result, self._store.request_id(result.sequence))
+
+    async def _classify(
+        self, request: ClassifyRequest | None, *, within_s: float | None = None
+    ) -> InferenceRecord:
+        arrived = time.monotonic()
         try:
-            return await self._answer(request)
+            if self._draining.is_set():
+                raise UnavailableError("this edge-node is stopping: connect again later")
+            wanted = self._read_request(request, arrived, within_s)
+            record, cloud_missing = await self._answering.answer(wanted)
         except SpikeBottleNetError as error:
             self._refused += 1
             code = status_code(error).name
             log.warning("refused", extra=fields(code=code, reason=str(error)))
             raise
+        self._totals.add(record)
+        log.info("answered", extra=fields(**record.as_json(), cloud_missing=cloud_missing or None))
+        return record
 
-    async def _answer(self, request: ClassifyRequest | None) -> InferenceRecord:
-        if self._draining.is_set():
-            raise UnavailableError("this edge-node is stopping: connect again later")
+    def _read_request(
+        self, request: ClassifyRequest | None, arrived: float, within_s: float | None
+    ) -> Wanted:
         if request is None:
             raise RequestError("message is not a ClassifyRequest: check the client's version")
-        if request.store or request.model:
-            raise RequestError(
-                "the request asks for store or a model by name, which this edge-node cannot do "
-                "yet: leave both out"
-            )
         if len(request.image) > self._settings.max_image_bytes:
             raise TooLargeError(
                 f"image is {len(request.image)} bytes, wanted at most "
                 f"{self._settings.max_image_bytes}: shrink it, or raise max_image_bytes"
             )
-        started = time.perf_counter()
-        encoded = await self._head.encode(request.image)
+        if len(request.request_key) not in (0, _KEY_BYTES):
+            raise RequestError(
+                f"request_key has {len(request.request_key)} bytes, wanted {_KEY_BYTES} or none: "
+                "send a UUID"
+            )
         deadline_s = (request.deadline_ms or self._settings.deadline_ms) / 1e3
-        exchange = self._link.new_exchange(encoded.frame, deadline_s=deadline_s)
-        sent = time.perf_counter()
-        try:
-            prediction = await self._link.infer(exchange, deadline_s=deadline_s)
-        except ModelMismatchError:
-            raise  # a mistake of whoever set this up; the exit would hide it
-        except (UnavailableError, OverloadedError, DeadlineError) as reason:
-            probabilities = await self._head.exit_probabilities(encoded)
-            answer, why = edge_exit_answer(probabilities, encoded), str(reason)
-        else:
-            waited_ms = 1e3 * (time.perf_counter() - sent)
-            answer, why = cloud_answer(prediction, waited_ms=waited_ms), ""
-        total_ms = 1e3 * (time.perf_counter() - started)
-        record = make_record(
-            self._bundle, self._radio, encoded, exchange, answer, total_ms=total_ms
+        if within_s is not None:
+            deadline_s = min(deadline_s, within_s)
+        return Wanted(
+            image=request.image,
+            arrived=arrived,
+            deadline=arrived + deadline_s,
+            store=request.store,
+            key=request.request_key,
+            model=request.model,
         )
-        self._totals.add(record)
-        log.info("answered", extra=fields(**record.as_json(), cloud_missing=why or None))
-        return record
 
 
 async def _until(

@@ -1,5 +1,7 @@
 """Settings of ``edge-node``; each is a key of its YAML file and a flag."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from spikebottlenet.accounting.energy import Radio
@@ -27,6 +29,31 @@ class EdgeSettings(DaemonSettings):
     )
     max_waiting: int = Field(
         256, ge=1, description="images that may wait for the head; more are refused"
+    )
+    keepalive_s: int = Field(
+        20, ge=10, description="seconds of silence after which the cloud's end is probed"
+    )
+    store: Literal["never", "on_failure", "always"] = Field(
+        "never",
+        description="which spikes go to the durable queue beside those a client asks to store",
+    )
+    store_path: str = Field("", description="file of the durable queue; '' for the usual place")
+    store_max_bytes: int = Field(
+        256 * 1024 * 1024, ge=1, description="bytes of spikes that may wait in the queue"
+    )
+    store_max_count: int = Field(1_000_000, ge=1, description="images that may wait in the queue")
+    store_max_age_s: float = Field(
+        0.0, ge=0, description="seconds after which a waiting image is dropped; 0: never"
+    )
+    store_when_full: Literal["reject", "drop_oldest"] = Field(
+        "reject", description="what a full queue does"
+    )
+    store_results: int = Field(100_000, ge=1, description="answers of stored images that are kept")
+    store_window: int = Field(
+        32, ge=1, le=1024, description="stored images that are on their way at a time"
+    )
+    stall_s: float = Field(
+        10.0, gt=0, description="silence, with stored images sent, that ends a connection"
     )
     max_image_bytes: int = Field(
         MAX_IMAGE_BYTES, ge=1, description="bytes of the largest image file taken"

@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from spikebottlenet.cli import demo, evaluate, model, send, train
+from spikebottlenet.cli import demo, evaluate, model, results, send, train
 from spikebottlenet.errors import SpikeBottleNetError
 
 app = typer.Typer(
@@ -17,6 +17,7 @@ app = typer.Typer(
     First time: `spikebottlenet demo` starts both daemons on this machine and sends four photos.""",
 )
 app.command("send")(send.send)
+app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)

@@ -1,18 +1,23 @@
 """A client of an edge-node: images over one stream, answers as they come.
 
 If the stream breaks (an image above the edge's own limit ends it), what has no answer yet is asked
-for one by one, so that one bad image costs no other its answer.
+for one by one, so that one bad image costs no other its answer. With ``retry_s`` an edge-node that
+is away, or has no room, is tried again until that long nothing was answered; an image to be stored
+bears one key in every try, so that it is stored once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import grpc.aio
+import uuid_utils
 
 from spikebottlenet.accounting.record import InferenceRecord
-from spikebottlenet.cli.sources import STANDARD_INPUT, ImageSource
-from spikebottlenet.errors import ImageError, SpikeBottleNetError, UnavailableError
+from spikebottlenet.cli.sources import ImageSource
+from spikebottlenet.errors import OverloadedError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.records import unpack_record
 from spikebottlenet.rpc.status import error_from_number, error_from_status
@@ -22,8 +27,11 @@ from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 WINDOW = 32  # images sent and not yet answered
 
 _MESSAGE_ROOM_BYTES = 64 * 1024
+_PAUSE_S = 0.5  # between tries
+_LONGEST_PAUSE_S = 5.0
 
 Call = grpc.aio.StreamStreamCall[ClassifyRequest, ClassifyResponse]
+Metadata = tuple[tuple[str, str], ...]
 
 
 class Outcome(NamedTuple):
@@ -34,45 +42,96 @@ class Outcome(NamedTuple):
     error: SpikeBottleNetError | None
 
 
+class Wishes(NamedTuple):
+    """How images are to be answered."""
+
+    deadline_ms: int = 0  # 0: the edge-node's setting
+    store: bool = False
+    model: str = ""
+    retry_s: float = 0.0  # how long an edge-node may be away or full; 0: not tried again
+
+
+class EdgeClient(NamedTuple):
+    """An open connection to an edge-node."""
+
+    edge: str
+    stub: EdgeInferenceStub
+    metadata: Metadata
+
+
+@asynccontextmanager
+async def edge_client(edge: str) -> AsyncIterator[EdgeClient]:
+    """Connect to ``host:port``."""
+    largest = MAX_IMAGE_BYTES + _MESSAGE_ROOM_BYTES
+    async with make_channel(edge, max_message_bytes=largest) as channel:
+        yield EdgeClient(edge, EdgeInferenceStub(channel), ())
+
+
+class _Batch:
+    """Images on their way, each asked for again until its outcome is final."""
+
+    def __init__(self, client: EdgeClient, images: Sequence[ImageSource], wishes: Wishes) -> None:
+        self.client = client
+        self.wishes = wishes
+        self.open = set(range(len(images)))  # without a final outcome
+        self._images = images
+        self._keys = [uuid_utils.uuid7().bytes if wishes.store else b"" for _ in images]
+
+    async def request(self, index: int) -> ClassifyRequest:
+        """The message of one image.
+
+        Raises:
+            ImageError, TooLargeError: the file cannot be sent.
+        """
+        return ClassifyRequest(
+            image=await asyncio.to_thread(self._images[index].read),
+            sequence=index,
+            deadline_ms=self.wishes.deadline_ms,
+            store=self.wishes.store,
+            request_key=self._keys[index],
+            model=self.wishes.model,
+        )
+
+
 async def classify_images(
-    edge: str, images: Sequence[ImageSource], *, deadline_ms: int
+    client: EdgeClient, images: Sequence[ImageSource], wishes: Wishes
 ) -> AsyncIterator[Outcome]:
     """Send every image and yield each outcome as it is known, in any order."""
-    async with make_channel(
-        edge, max_message_bytes=MAX_IMAGE_BYTES + _MESSAGE_ROOM_BYTES
-    ) as channel:
-        stub = EdgeInferenceStub(channel)
-        unanswered = set(range(len(images)))
-        async for outcome in _over_stream(stub, images, deadline_ms):
-            unanswered.discard(outcome.image)
+    batch = _Batch(client, images, wishes)
+    give_up = time.monotonic() + wishes.retry_s
+    while batch.open:
+        pause_s = _PAUSE_S
+        async for outcome in _over_stream(batch, sorted(batch.open)):
+            if isinstance(outcome.error, OverloadedError) and time.monotonic() < give_up:
+                pause_s = max(pause_s, outcome.error.retry_after_s)
+                continue
+            if outcome.record is not None:
+                give_up = time.monotonic() + wishes.retry_s
+            batch.open.discard(outcome.image)
             yield outcome
-        lost: UnavailableError | None = None
-        for index in sorted(unanswered):
-            outcome = await _one(stub, images, index, deadline_ms, lost)
-            if lost is None and isinstance(outcome.error, UnavailableError):
-                lost = UnavailableError(f"edge-node at {edge}: {outcome.error}")
-                outcome = Outcome(index, None, lost)
-            yield outcome
+        if time.monotonic() >= give_up:
+            break
+        if batch.open:
+            await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
+    async for outcome in _one_by_one(batch, sorted(batch.open)):
+        yield outcome
 
 
-async def _over_stream(
-    stub: EdgeInferenceStub, images: Sequence[ImageSource], deadline_ms: int
-) -> AsyncIterator[Outcome]:
-    call: Call = stub.ClassifyStream()
+async def _over_stream(batch: _Batch, wanted: Collection[int]) -> AsyncIterator[Outcome]:
+    call: Call = batch.client.stub.ClassifyStream(metadata=batch.client.metadata)
     outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
     window = asyncio.Semaphore(WINDOW)
 
     async def write() -> None:
         try:
-            for index in range(len(images)):
+            for index in wanted:
                 await window.acquire()
                 try:
-                    data = await asyncio.to_thread(images[index].read)
+                    request = await batch.request(index)
                 except SpikeBottleNetError as error:
                     outcomes.put_nowait(Outcome(index, None, error))
                     window.release()
                     continue
-                request = ClassifyRequest(image=data, sequence=index, deadline_ms=deadline_ms)
                 await call.write(request)
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -84,7 +143,7 @@ async def _over_stream(
                 window.release()
                 outcomes.put_nowait(_outcome(response))
         except grpc.aio.AioRpcError:
-            return  # what is unanswered is asked for one by one
+            return  # what is unanswered is asked for again
         finally:
             outcomes.put_nowait(None)
 
@@ -99,32 +158,28 @@ async def _over_stream(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _one(
-    stub: EdgeInferenceStub,
-    images: Sequence[ImageSource],
-    index: int,
-    deadline_ms: int,
-    lost: UnavailableError | None,
-) -> Outcome:
-    """Ask for one image; of an edge-node that is ``lost`` nothing is asked, but files are read."""
-    if images[index].name == STANDARD_INPUT:
-        unread = ImageError("was read, and the edge-node gave no answer: send it again")
-        return Outcome(index, None, unread)
-    try:
-        data = images[index].read()
-        if lost is not None:
-            return Outcome(index, None, lost)
-        message = await stub.Classify(ClassifyRequest(image=data, deadline_ms=deadline_ms))
-        return Outcome(index, unpack_record(message), None)
-    except grpc.aio.AioRpcError as error:
-        details = error.details() or "no reason given"
-        return Outcome(index, None, error_from_status(error.code(), details))
-    except SpikeBottleNetError as error:
-        return Outcome(index, None, error)
+async def _one_by_one(batch: _Batch, wanted: Collection[int]) -> AsyncIterator[Outcome]:
+    """Ask for each; once an edge-node is lost nothing is asked of it, but files are read."""
+    lost: UnavailableError | None = None
+    for index in wanted:
+        try:
+            request = await batch.request(index)
+            if lost is not None:
+                raise lost
+            message = await batch.client.stub.Classify(request, metadata=batch.client.metadata)
+            yield Outcome(index, unpack_record(message), None)
+        except grpc.aio.AioRpcError as failed:
+            error = error_from_status(failed.code(), failed.details() or "no reason given")
+            if isinstance(error, UnavailableError):
+                error = lost = UnavailableError(f"edge-node at {batch.client.edge}: {error}")
+            yield Outcome(index, None, error)
+        except SpikeBottleNetError as error:
+            yield Outcome(index, None, error)
 
 
 def _outcome(response: ClassifyResponse) -> Outcome:
     if response.WhichOneof("result") == "record":
         return Outcome(response.sequence, unpack_record(response.record), None)
-    failure = error_from_number(response.failure.code, response.failure.message)
-    return Outcome(response.sequence, None, failure)
+    failure = response.failure
+    error = error_from_number(failure.code, failure.message, retry_after_ms=failure.retry_after_ms)
+    return Outcome(response.sequence, None, error)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from spikebottlenet.cli.client import Wishes
 from spikebottlenet.cli.daemons import running_daemon
 from spikebottlenet.cli.send import Sent, json_record, send_all
 from spikebottlenet.cli.sources import find_images
@@ -52,13 +53,14 @@ def demo(
         find_images(paths or shipped_photos()), style="table", out=typer.get_text_stream("stdout")
     )
     out.mkdir(parents=True, exist_ok=True)
+    wishes = Wishes(deadline_ms=_DEADLINE_MS)
     common = ["--bundle", bundle, "--listen", "127.0.0.1:0"]
     with running_daemon("cloud_node", common, out / "cloud-node.log") as cloud:
         print(cloud.start_line)
         arguments = [*common, "--cloud", cloud.address]
         with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
             print(edge.start_line)
-            seconds = asyncio.run(send_all(edge.address, sent, deadline_ms=_DEADLINE_MS))
+            seconds = asyncio.run(send_all(edge.address, sent, wishes))
     records = out / "demo.jsonl"
     with records.open("w", encoding="utf-8") as file:
         for name, record in sent.rows():

@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikebottlenet.accounting.record import InferenceRecord, Totals
-from spikebottlenet.cli.client import classify_images
+from spikebottlenet.cli.client import Wishes, classify_images, edge_client
 from spikebottlenet.cli.sources import ImageSource, find_images
 from spikebottlenet.cli.table import print_table, record_table, totals_line
 from spikebottlenet.errors import ConfigError
+
+_STORE_RETRY_S = 30.0
 
 
 def json_record(image: str, record: InferenceRecord) -> dict[str, Any]:
@@ -80,7 +82,7 @@ class Sent:
             self._out.flush()
 
 
-async def send_all(edge: str, sent: Sent, *, deadline_ms: int) -> float:
+async def send_all(edge: str, sent: Sent, wishes: Wishes) -> float:
     """Send every image under a progress bar; returns seconds."""
     columns = (
         TextColumn("{task.description}"),
@@ -91,14 +93,13 @@ async def send_all(edge: str, sent: Sent, *, deadline_ms: int) -> float:
     started = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("send", total=len(sent.images))
-        async for index, record, error in classify_images(
-            edge, sent.images, deadline_ms=deadline_ms
-        ):
-            if record is not None:
-                sent.answered(index, record)
-            else:
-                sent.refused(index, str(error))
-            bar.advance(task)
+        async with edge_client(edge) as client:
+            async for index, record, error in classify_images(client, sent.images, wishes):
+                if record is not None:
+                    sent.answered(index, record)
+                else:
+                    sent.refused(index, str(error))
+                bar.advance(task)
     return time.monotonic() - started
 
 
@@ -110,6 +111,25 @@ def send(
     deadline_ms: Annotated[
         int, typer.Option(min=0, help="wait for the cloud's answer; 0: the edge-node's setting")
     ] = 0,
+    store: Annotated[
+        bool,
+        typer.Option(
+            "--store",
+            help="keep the spikes on the edge-node's disk until the cloud has answered for them; "
+            "`spikebottlenet results` says what it answered",
+        ),
+    ] = False,
+    model: Annotated[
+        str, typer.Option(help="name or fingerprint of a model; '': the edge-node's first")
+    ] = "",
+    retry_s: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="try an edge-node again that is away or full, until nothing was answered for so "
+            "many seconds (default: 30 with --store, else 0)",
+        ),
+    ] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     csv_lines: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
 ) -> None:
@@ -124,7 +144,10 @@ def send(
         raise ConfigError(f"no image in {', '.join(paths)}: give files, or folders that hold some")
     style = "json" if json_lines else "csv" if csv_lines else "table"
     sent = Sent(images, style=style, out=sys.stdout)
-    seconds = asyncio.run(send_all(edge, sent, deadline_ms=deadline_ms))
+    if retry_s is None:
+        retry_s = _STORE_RETRY_S if store else 0.0
+    wishes = Wishes(deadline_ms=deadline_ms, store=store, model=model, retry_s=retry_s)
+    seconds = asyncio.run(send_all(edge, sent, wishes))
     if style == "table" and sent.records:
         print_table(record_table(sent.rows()))
     shown = sys.stdout if style == "table" else sys.stderr

@@ -3,6 +3,7 @@
 import glob
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ class ImageSource(NamedTuple):
         """
         try:
             if self.name == STANDARD_INPUT:
-                data = sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)
+                data = _standard_input()
             else:
                 with Path(self.name).open("rb") as file:
                     data = file.read(MAX_IMAGE_BYTES + 1)
@@ -43,6 +44,12 @@ class ImageSource(NamedTuple):
         if len(data) > MAX_IMAGE_BYTES:
             raise TooLargeError(f"is above {MAX_IMAGE_BYTES} bytes: shrink it")
         return data
+
+
+@cache
+def _standard_input() -> bytes:
+    """What came in, once read, for every try."""
+    return sys.stdin.buffer.read(MAX_IMAGE_BYTES + 1)
 
 
 def find_images(paths: Sequence[str]) -> list[ImageSource]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +46,24 @@ def record_table(
             f"{record.ann_head_uj:.1f}",
             f"{record.ann_head_uj / record.edge_compute_uj:.1f}x",
             f"{record.latency_ms.total:.1f}",
+        )
+    return table
+
+
+def result_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """One row a stored image, as ``results --json`` writes it."""
+    table = Table(box=None, pad_edge=False)
+    for title in ("request", "state", "label", "sure", "model", "reason"):
+        table.add_column(title, justify="right" if title == "sure" else "left")
+    for row in rows:
+        sure = row["confidence"]
+        table.add_row(
+            row["request_id"],
+            row["state"],
+            row["label"] or "",
+            "" if sure is None else f"{100 * sure:.0f} %",
+            row["model"],
+            row["reason"],
         )
     return table
 

@@ -145,10 +145,12 @@ class StoredResult(_message.Message):
         STATE_WAITING: _ClassVar[StoredResult.State]
         STATE_ANSWERED: _ClassVar[StoredResult.State]
         STATE_DEAD: _ClassVar[StoredResult.State]
+        STATE_DROPPED: _ClassVar[StoredResult.State]
     STATE_UNSPECIFIED: StoredResult.State
     STATE_WAITING: StoredResult.State
     STATE_ANSWERED: StoredResult.State
     STATE_DEAD: StoredResult.State
+    STATE_DROPPED: StoredResult.State
     POSITION_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]

@@ -1,0 +1,170 @@
+"""One image to its record: head, then the cloud in time or the edge exit, or the queue."""
+
+import asyncio
+import logging
+import time
+from typing import NamedTuple
+
+from edge_node.head_worker import EncodedImage, HeadWorker
+from edge_node.models import ServedModel, ServedModels
+from edge_node.record import (
+    Answer,
+    Sending,
+    cloud_answer,
+    edge_exit_answer,
+    make_record,
+    stored_answer,
+)
+from edge_node.settings import EdgeSettings
+from edge_node.store import Store
+from spikebottlenet.accounting.energy import RADIO_PROFILES
+from spikebottlenet.accounting.record import InferenceRecord
+from spikebottlenet.errors import (
+    DeadlineError,
+    ModelMismatchError,
+    OverloadedError,
+    StoreError,
+    UnavailableError,
+)
+from spikebottlenet.logs import fields
+
+log = logging.getLogger(__name__)
+
+# Kept of a deadline for the edge exit and the way back to the client.
+_RESERVE = 0.05  # of the deadline
+_MAX_RESERVE_S = 0.05
+
+
+class Wanted(NamedTuple):
+    """What a client asks for."""
+
+    image: bytes
+    arrived: float  # monotonic seconds
+    deadline: float  # monotonic seconds
+    store: bool = False
+    key: bytes = b""
+    model: str = ""
+
+
+class Answered(NamedTuple):
+    """A record, and why it is not the cloud's if it is not."""
+
+    record: InferenceRecord
+    cloud_missing: str = ""
+
+
+class _Outcome(NamedTuple):
+    answer: Answer
+    sending: Sending
+    cloud_missing: str = ""
+
+
+class Answering:
+    """Answers images by whichever model they want."""
+
+    def __init__(
+        self, models: ServedModels, settings: EdgeSettings, worker: HeadWorker, store: Store
+    ) -> None:
+        self._models = models
+        self._settings = settings
+        self._worker = worker
+        self._store = store
+        self._radio = RADIO_PROFILES[settings.radio]
+        self.not_stored = 0  # images that the settings would have stored, and the disk did not
+
+    async def answer(self, wanted: Wanted) -> Answered:
+        """Answer by the deadline: the cloud's answer, else the edge exit's.
+
+        Raises:
+            ImageError, TooLargeError, BundleError: the image or the model asked for.
+            OverloadedError, DeadlineError: the head has no time for it.
+            ModelMismatchError: the cloud does not serve this model.
+            StoreError: it was to be stored, and could not be.
+        """
+        with self._models.find(wanted.model).used() as model:
+            encoded = await self._worker.encode(model.head, wanted.image, deadline=wanted.deadline)
+            outcome = await self._decide(model, encoded, wanted)
+            total_ms = 1e3 * (time.monotonic() - wanted.arrived)
+            record = make_record(
+                model.bundle,
+                self._radio,
+                encoded,
+                outcome.sending,
+                outcome.answer,
+                total_ms=total_ms,
+            )
+        return Answered(record, outcome.cloud_missing)
+
+    async def _decide(self, model: ServedModel, encoded: EncodedImage, wanted: Wanted) -> _Outcome:
+        if wanted.store:
+            sequence = await self._store.accept(wanted.key, encoded.frame, model.bundle)
+            return self._by_exit(model, encoded, self._stored(sequence), "stored for delivery")
+        if self._settings.store == "always":
+            kept = await self._try_store(model, encoded, wanted)
+            if kept is not None:
+                return await self._wait_for_delivery(kept, model, encoded, wanted)
+        live = await self._live(model, encoded, wanted)
+        if live.cloud_missing and self._settings.store == "on_failure":
+            kept = await self._try_store(model, encoded, wanted)
+            if kept is not None:
+                return live._replace(sending=self._stored(kept))
+        return live
+
+    async def _live(self, model: ServedModel, encoded: EncodedImage, wanted: Wanted) -> _Outcome:
+        exchange = model.link.new_exchange(encoded.frame, deadline=_latest(wanted))
+        sent = time.monotonic()
+        missing = ""
+        try:
+            prediction = await model.link.infer(exchange)
+            answer = cloud_answer(prediction, waited_ms=1e3 * (time.monotonic() - sent))
+        except ModelMismatchError:
+            raise  # a mistake of whoever set this up; the exit would hide it
+        except (UnavailableError, OverloadedError, DeadlineError) as reason:
+            missing = str(reason)
+            answer = edge_exit_answer(model.head.exit_probabilities(encoded), encoded)
+        sending = Sending(
+            request_id=exchange.request_id,
+            message_bytes=exchange.message_bytes,
+            wire_bytes_up=exchange.wire_bytes_up,
+            wire_bytes_down=exchange.wire_bytes_down,
+        )
+        return _Outcome(answer, sending, missing)
+
+    async def _try_store(
+        self, model: ServedModel, encoded: EncodedImage, wanted: Wanted
+    ) -> int | None:
+        try:
+            return await self._store.accept(wanted.key, encoded.frame, model.bundle)
+        except (OverloadedError, StoreError) as error:
+            self.not_stored += 1
+            log.error("not stored", extra=fields(reason=str(error)))
+            return None
+
+    async def _wait_for_delivery(
+        self, sequence: int, model: ServedModel, encoded: EncodedImage, wanted: Wanted
+    ) -> _Outcome:
+        queue = await self._store.queue()
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, _latest(wanted) - began)):
+                answer = await queue.answer_of(sequence)
+        except TimeoutError:
+            missing = "stored; not delivered within the deadline"
+            return self._by_exit(model, encoded, self._stored(sequence), missing)
+        waited_ms = 1e3 * (time.monotonic() - began)
+        return _Outcome(stored_answer(answer, waited_ms=waited_ms), self._stored(sequence))
+
+    def _by_exit(
+        self, model: ServedModel, encoded: EncodedImage, sending: Sending, why: str
+    ) -> _Outcome:
+        probabilities = model.head.exit_probabilities(encoded)
+        return _Outcome(edge_exit_answer(probabilities, encoded), sending, why)
+
+    def _stored(self, sequence: int) -> Sending:
+        return Sending(self._store.request_id(sequence), message_bytes=0, stored=True)
+
+
+def _latest(wanted: Wanted) -> float:
+    """When waiting for the cloud has to end."""
+    whole = wanted.deadline - wanted.arrived
+    return wanted.deadline - min(_RESERVE * whole, _MAX_RESERVE_S)

@@ -1,0 +1,173 @@
+"""Stored requests of one model over one ordered stream: a window sent, answers in order."""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass
+
+import grpc.aio
+
+from edge_node.cloud_stream import CloudStream, bound_request
+from edge_node.queue import DurableQueue
+from edge_node.queue_rows import StoredAnswer
+from spikebottlenet.errors import (
+    CorruptFrameError,
+    DeadlineError,
+    OverloadedError,
+    SpikeBottleNetError,
+    UnavailableError,
+)
+from spikebottlenet.rpc.status import error_from_number
+from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction, StreamResponse
+
+_MAX_DAMAGED = 5  # times that one request may arrive damaged before it is dead
+_IDLE_S = 20.0  # with nothing to send for so long the stream is closed
+_LOOKS_A_STALL = 4
+
+
+@dataclass
+class Progress:
+    """What delivery has come to, over all streams."""
+
+    done: int = 0  # requests answered or set aside
+    damaged_sequence: int = 0
+    damaged_times: int = 0
+
+    def arrived_damaged(self, sequence: int) -> bool:
+        """Count a damaged arrival; true once there were too many to blame the way."""
+        same = sequence == self.damaged_sequence
+        self.damaged_sequence = sequence
+        self.damaged_times = self.damaged_times + 1 if same else 1
+        return self.damaged_times >= _MAX_DAMAGED
+
+
+class DeliveryRun:
+    """State of one stream."""
+
+    def __init__(
+        self, queue: DurableQueue, stream: CloudStream, progress: Progress, *, window: int
+    ) -> None:
+        self._queue = queue
+        self._stream = stream
+        self._progress = progress
+        self._places = asyncio.Semaphore(window)
+        self._sent: deque[int] = deque()  # without an answer, in order
+        self._heard = time.monotonic()  # the last answer, or the first request after a rest
+        self._saving: set[asyncio.Task[None]] = set()
+
+    async def finish(self, fingerprint: str, names: tuple[str, ...], *, stall_s: float) -> None:
+        """Send what waits of this model and take the answers; returns when it has no more for now.
+
+        Raises:
+            SpikeBottleNetError: the stream broke, stalled, or the cloud has no room.
+        """
+        helpers = [
+            asyncio.create_task(self._write(fingerprint)),
+            asyncio.create_task(self._watch(stall_s)),
+        ]
+        try:
+            while (received := await self._stream.read()) is not None:
+                self._heard = time.monotonic()
+                await self._take(received[0], names)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, *self._saving, return_exceptions=True)
+        if self._sent:
+            raise await self._stream.ending()
+
+    async def _watch(self, stall_s: float) -> None:
+        while True:
+            await asyncio.sleep(stall_s / _LOOKS_A_STALL)
+            if self._sent and time.monotonic() - self._heard > stall_s:
+                self._stream.cut(f"no answer for {stall_s} s: connecting afresh")
+                return
+
+    async def _write(self, fingerprint: str) -> None:
+        try:
+            await self._write_all(fingerprint)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the reader sees the same end and says why
+        except SpikeBottleNetError as error:
+            self._stream.cut(f"the queue cannot be read: {error}")
+
+    async def _write_all(self, fingerprint: str) -> None:
+        after, limit, revivals = 0, 64, self._queue.revivals
+        while True:
+            if self._queue.revivals != revivals:  # some before these wait again: begin anew
+                await self._stream.done_writing()
+                return
+            batch = await self._queue.waiting(after=after, limit=limit)
+            for request in batch:
+                if request.fingerprint != fingerprint:
+                    await self._stream.done_writing()
+                    return
+                await self._places.acquire()
+                if not self._sent:
+                    self._heard = time.monotonic()
+                self._sent.append(request.sequence)
+                after = request.sequence
+                message = bound_request(self._queue.stream_id, after, request.frame)
+                await self._stream.write(message)
+            if not batch:
+                try:
+                    async with asyncio.timeout(_IDLE_S):
+                        await self._queue.wait_for_waiting(after=after)
+                except TimeoutError:
+                    await self._stream.done_writing()
+                    return
+
+    async def _take(self, response: StreamResponse, names: tuple[str, ...]) -> None:
+        match response.WhichOneof("response"):
+            case "prediction":
+                self._next_is(response.prediction.sequence)
+                self._save(response.prediction, names)
+            case "failure":
+                await self._failed(response.failure)
+            case "drain":
+                raise UnavailableError("the cloud is stopping")
+
+    def _next_is(self, sequence: int) -> None:
+        if not self._sent or self._sent[0] != sequence:
+            expected = self._sent[0] if self._sent else "none"
+            raise UnavailableError(f"answer to {sequence} out of order, expected {expected}")
+        self._sent.popleft()
+
+    def _save(self, prediction: Prediction, names: tuple[str, ...]) -> None:
+        """Put an answer on disk; its place is free once it is there."""
+        answer = StoredAnswer(
+            classes=tuple(prediction.classes),
+            labels=tuple(names[index] for index in prediction.classes),
+            probabilities=tuple(prediction.probabilities),
+            timesteps=prediction.timesteps,
+        )
+
+        async def save() -> None:
+            try:
+                await self._queue.complete(prediction.sequence, answer)
+                self._progress.done += 1
+            except SpikeBottleNetError as error:
+                self._stream.cut(f"an answer cannot be kept: {error}")
+            finally:
+                self._places.release()
+
+        task = asyncio.create_task(save())
+        self._saving.add(task)
+        task.add_done_callback(self._saving.discard)
+
+    async def _failed(self, failure: Failure) -> None:
+        error = error_from_number(
+            failure.code, failure.message, retry_after_ms=failure.retry_after_ms
+        )
+        if isinstance(error, UnavailableError | OverloadedError | DeadlineError):
+            raise error
+        if isinstance(error, CorruptFrameError) and (
+            not self._sent
+            or failure.sequence != self._sent[0]
+            or not self._progress.arrived_damaged(failure.sequence)
+        ):
+            raise UnavailableError(f"a request arrived damaged: {error}")
+        self._next_is(failure.sequence)
+        await self._queue.bury([failure.sequence], str(error))
+        self._progress.done += 1
+        self._places.release()

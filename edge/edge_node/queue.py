@@ -1,0 +1,316 @@
+"""The durable queue: what it accepted is on disk, twice, until the cloud has answered for it.
+
+One thread writes. All that wait for it go into one commit (group commit), so that requests share
+the price of a disk's flush, and a call returns when its commit is on disk.
+"""
+
+import asyncio
+import contextlib
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from edge_node.queue_files import QueueFiles, only_writer
+from edge_node.queue_ops import (
+    Clock,
+    QueueCounts,
+    QueueLimits,
+    QueueOps,
+    QueueResult,
+    StoredRequest,
+)
+from edge_node.queue_rows import State, StoredAnswer
+from spikebottlenet.errors import SpikeBottleNetError, StoreError
+from spikebottlenet.logs import fields
+
+log = logging.getLogger(__name__)
+
+ResultT = TypeVar("ResultT")
+
+_LARGEST_GROUP = 1024
+_TICK_S = 1.0  # between looks at ages and at the orders of the command
+
+
+@dataclass(frozen=True)
+class _Job(Generic[ResultT]):
+    work: Callable[[QueueOps], ResultT]
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[ResultT]"
+
+
+@dataclass
+class _Outcomes:
+    """Of one group, told to the event loop at once."""
+
+    results: list[tuple[_Job[Any], Any]] = field(default_factory=list)
+    errors: list[tuple[_Job[Any], Exception]] = field(default_factory=list)
+
+    def tell(self) -> None:
+        """Wake who waits."""
+        for job, result in self.results:
+            if not job.future.done():
+                job.future.set_result(result)
+        for job, error in self.errors:
+            if not job.future.done():
+                job.future.set_exception(error)
+
+
+class _Writer:
+    """The thread that owns the files."""
+
+    def __init__(self, files: QueueFiles, ops: QueueOps) -> None:
+        self._files = files
+        self._ops = ops
+        self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
+        self.revived: Callable[[], None] = lambda: None  # dead letters wait again
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Do what was asked for, then end."""
+        self._jobs.put(None)
+        self._thread.join()
+
+    async def do(self, work: Callable[[QueueOps], ResultT]) -> ResultT:
+        """Have the thread do something; returns once it is on disk."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[ResultT] = loop.create_future()
+        self._jobs.put(_Job(work, loop, future))
+        return await future
+
+    def _run(self) -> None:
+        going = True
+        looked = time.monotonic()
+        while going:
+            group: list[_Job[Any]] = []
+            try:
+                job = self._jobs.get(timeout=_TICK_S)
+                while job is not None:
+                    group.append(job)
+                    if len(group) == _LARGEST_GROUP:
+                        break
+                    job = self._jobs.get_nowait()
+                else:
+                    going = False
+            except queue.Empty:
+                pass
+            if group:
+                self._serve(group)
+            if time.monotonic() - looked >= _TICK_S:
+                looked = time.monotonic()
+                self._look_around()
+        self._alone(lambda ops: ops.keep_age(now=True))
+
+    def _serve(self, group: Sequence[_Job[Any]]) -> None:
+        try:
+            outcomes = self._commit(group)
+        except Exception:  # of whatever kind: told to those that it concerns, below
+            # One by one, so that reading goes on where writing does not.
+            for job in group:
+                self._serve_one(job)
+            return
+        group[0].loop.call_soon_threadsafe(outcomes.tell)
+
+    def _serve_one(self, job: _Job[Any]) -> None:
+        try:
+            outcomes = self._commit([job])
+        except sqlite3.Error as error:
+            wrong = StoreError(
+                f"the queue {self._files.path} cannot be written: {error}; free space on its disk"
+            )
+            log.error("not written", extra=fields(reason=str(wrong)))
+            outcomes = _Outcomes(errors=[(job, wrong)])
+        except Exception as error:
+            log.exception("queue failed")
+            outcomes = _Outcomes(errors=[(job, error)])
+        job.loop.call_soon_threadsafe(outcomes.tell)
+
+    def _commit(self, group: Sequence[_Job[Any]]) -> _Outcomes:
+        outcomes = _Outcomes()
+        try:
+            self._files.begin()
+            for job in group:
+                if job.future.cancelled():  # nobody was promised anything
+                    continue
+                try:
+                    outcomes.results.append((job, job.work(self._ops)))
+                except SpikeBottleNetError as error:
+                    outcomes.errors.append((job, error))
+            self._ops.keep_age()
+            self._files.commit()
+        except BaseException:
+            self._files.rollback()
+            self._ops.reload()
+            raise
+        return outcomes
+
+    def _alone(self, work: Callable[[QueueOps], ResultT]) -> ResultT | None:
+        try:
+            self._files.begin()
+            result = work(self._ops)
+            self._files.commit()
+        except sqlite3.Error as error:
+            self._files.rollback()
+            self._ops.reload()
+            log.error("not written", extra=fields(reason=str(error)))
+            return None
+        return result
+
+    def _look_around(self) -> None:
+        self._alone(QueueOps.expire)
+        for order in self._alone(QueueOps.take_orders) or ():
+            done = self._alone(lambda ops, order=order: follow(ops, order))  # type: ignore[misc]
+            log.info("queue command", extra=fields(action=order, requests=done))
+            if order == RETRY:
+                self.revived()
+
+
+RETRY = "retry"
+PURGE = "purge "
+
+
+def follow(ops: QueueOps, order: str) -> int:
+    """Do what the ``queue`` command asked for; how many requests it touched."""
+    if order == RETRY:
+        return ops.retry_dead()
+    names = order.removeprefix(PURGE).split() if order.startswith(PURGE) else []
+    return ops.purge([State[name] for name in names if name in State.__members__])
+
+
+class DurableQueue:
+    """The queue, as the event loop sees it."""
+
+    def __init__(self, writer: _Writer, stream_id: bytes) -> None:
+        self.stream_id = stream_id  # UUIDv7, 16 bytes; with a sequence it names a request for ever
+        self.revivals = 0  # times that dead letters were let wait again
+        self._writer = writer
+        self._changed = asyncio.Event()
+        self._waiters: dict[int, list[asyncio.Future[StoredAnswer]]] = defaultdict(list)
+
+    async def accept(self, key: bytes, frame: bytes, *, fingerprint: str, model: str) -> int:
+        """Put a request in; its sequence once it is on disk.
+
+        The same ``key`` again, unless empty, gives the same sequence and stores nothing.
+
+        Raises:
+            OverloadedError: full, and set to reject.
+            StoreError: it cannot be written; what was accepted before is there.
+        """
+        sequence = await self._writer.do(lambda ops: ops.accept(key, frame, fingerprint, model))
+        self._wake()
+        return sequence
+
+    async def waiting(self, *, after: int, limit: int) -> list[StoredRequest]:
+        """Those behind ``after`` that wait for the cloud, in order, at most ``limit``."""
+        return await self._writer.do(lambda ops: ops.waiting(after, limit))
+
+    async def wait_for_waiting(self, *, after: int) -> None:
+        """Return once one behind ``after`` waits."""
+        while True:
+            changed = self._changed
+            if await self.waiting(after=after, limit=1):
+                return
+            await changed.wait()
+
+    async def complete(self, sequence: int, answer: StoredAnswer) -> bool:
+        """Keep an answer; false if there was one already, which stays."""
+        first = await self._writer.do(lambda ops: ops.complete(sequence, answer))
+        for waiter in self._waiters.pop(sequence, ()):
+            if not waiter.done():
+                waiter.set_result(answer)
+        return first
+
+    async def answer_of(self, sequence: int) -> StoredAnswer:
+        """Wait for a request's answer."""
+        waiter: asyncio.Future[StoredAnswer] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters[sequence]
+        waiters.append(waiter)
+        try:
+            for found in await self.results(after=0, sequences=[sequence], limit=1):
+                if found.answer is not None:
+                    return found.answer
+            return await waiter
+        finally:
+            waiters.remove(waiter)
+            if not waiters and self._waiters.get(sequence) is waiters:
+                del self._waiters[sequence]
+
+    async def bury(self, sequences: Sequence[int], reason: str) -> int:
+        """Set waiting requests aside as dead letters; how many."""
+        return await self._writer.do(lambda ops: ops.bury(sequences, reason))
+
+    async def results(
+        self, *, after: int, sequences: Sequence[int] | None, limit: int
+    ) -> list[QueueResult]:
+        """What became of requests behind ``after`` (of these, if named), in order."""
+        return await self._writer.do(lambda ops: ops.results(after, sequences, limit))
+
+    async def retry_dead(self) -> int:
+        """Let dead letters wait again, in their old places; how many."""
+        count = await self._writer.do(QueueOps.retry_dead)
+        self.revived()
+        return count
+
+    async def purge(self, states: Sequence[State]) -> int:
+        """Forget all requests in these states; how many."""
+        return await self._writer.do(lambda ops: ops.purge(states))
+
+    async def do(self, work: Callable[[QueueOps], ResultT]) -> ResultT:
+        """Do several things in one commit."""
+        return await self._writer.do(work)
+
+    async def expire(self) -> int:
+        """Drop waiting requests that are too old; the queue does so each second by itself."""
+        return await self._writer.do(QueueOps.expire)
+
+    async def counts(self) -> QueueCounts:
+        """What it holds."""
+        return await self._writer.do(QueueOps.counts)
+
+    def revived(self) -> None:
+        """Dead letters wait again: whoever delivers has to begin at the front."""
+        self.revivals += 1
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+@asynccontextmanager
+async def open_queue(
+    path: Path, limits: QueueLimits, *, clock: Clock = time.monotonic
+) -> AsyncIterator[DurableQueue]:
+    """Open a queue's files, made if they are not there, for as long as the block lasts.
+
+    Raises:
+        StoreError: another process has them, they cannot be used, or a newer version wrote them.
+    """
+    with only_writer(path):
+        files = await asyncio.to_thread(QueueFiles, path)
+        with contextlib.closing(files):
+            ops = QueueOps(files, limits, clock)
+            writer = _Writer(files, ops)
+            opened = DurableQueue(writer, ops.stream_id)
+            loop = asyncio.get_running_loop()
+
+            def revived() -> None:
+                loop.call_soon_threadsafe(opened.revived)
+
+            writer.revived = revived
+            writer.start()
+            try:
+                yield opened
+            finally:
+                await asyncio.to_thread(writer.stop)

@@ -1,0 +1,324 @@
+"""What can be done to the durable queue, inside a group of its writer thread.
+
+Age counts by a clock of the queue's own: seconds for which some process had it open, kept in the
+file. A wall clock that jumps changes nothing.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+from edge_node.queue_files import QueueFiles
+from edge_node.queue_rows import (
+    INSERT,
+    SET_META,
+    Row,
+    State,
+    StoredAnswer,
+    last_sequence,
+    pack_answer,
+    read_meta,
+    read_rows,
+    unpack_answer,
+)
+from spikebottlenet.errors import OverloadedError
+from spikebottlenet.logs import fields
+
+log = logging.getLogger(__name__)
+
+Clock = Callable[[], float]  # seconds, never back
+Dropped = Literal["full", "age"]
+_A_MOMENT_S = 1.0  # until a full queue may have room again
+_EXPIRED_AT_ONCE = 1000
+_AGE_KEPT_EVERY_S = 30.0
+_DROPPED_KINDS: tuple[Dropped, ...] = ("full", "age")
+
+
+class QueueLimits(NamedTuple):
+    """What a queue may hold; waiting and dead requests count."""
+
+    max_bytes: int  # of spikes
+    max_count: int
+    max_age_s: float  # of a waiting one; 0: any
+    when_full: Literal["reject", "drop_oldest"]
+    keep_results: int  # answered and dropped ones that can still be asked for
+
+
+class StoredRequest(NamedTuple):
+    """One that waits for the cloud."""
+
+    sequence: int
+    key: bytes
+    fingerprint: str
+    model: str
+    frame: bytes
+    stored_unix_ms: int
+
+
+class QueueResult(NamedTuple):
+    """What became of a request."""
+
+    sequence: int
+    key: bytes
+    state: State
+    answer: StoredAnswer | None
+    fingerprint: str
+    model: str
+    stored_unix_ms: int
+    reason: str
+
+
+class QueueCounts(NamedTuple):
+    """What a queue holds."""
+
+    waiting: int
+    answered: int
+    dead: int
+    kept_bytes: int  # of spikes, waiting and dead
+    dropped: dict[Dropped, int]  # ever
+    mirrored: bool  # the copy is whole
+
+
+class QueueOps:
+    """Operations of the one writer; its counts follow the group that is open."""
+
+    def __init__(self, files: QueueFiles, limits: QueueLimits, clock: Clock) -> None:
+        self._files = files
+        self._limits = limits
+        self._clock = clock
+        stream_id = read_meta(files.first, "stream_id")
+        assert stream_id is not None  # noqa: S101, files are checked when they are opened
+        self.stream_id = stream_id
+        self._age_base = float(read_meta(files.first, "age_s") or b"0") - clock()
+        self._age_kept = clock()
+        self._last = 0
+        self._count = dict.fromkeys(State, 0)
+        self._bytes = 0
+        self._dropped = dict.fromkeys(_DROPPED_KINDS, 0)
+        self.reload()
+
+    def reload(self) -> None:
+        """Count afresh what the file holds."""
+        first = self._files.first
+        self._last = last_sequence(first)
+        self._count = dict.fromkeys(State, 0)
+        self._bytes = 0
+        grouped = "SELECT state, count(*), sum(frame_bytes) FROM requests GROUP BY state"
+        for state, count, size in first.execute(grouped):
+            self._count[State(state)] = count
+            self._bytes += size
+        for why in _DROPPED_KINDS:
+            self._dropped[why] = int(read_meta(first, f"dropped_{why}") or b"0")
+
+    def accept(self, key: bytes, frame: bytes, fingerprint: str, model: str) -> int:
+        """Put a request in; the sequence it has.
+
+        Raises:
+            OverloadedError: full, and set to reject.
+        """
+        if key:
+            known = self._files.first.execute(
+                "SELECT sequence FROM requests WHERE key = ?", (key,)
+            ).fetchone()
+            if known is not None:
+                return int(known[0])
+        self._make_room(len(frame))
+        self._last += 1
+        self._put(
+            Row(
+                sequence=self._last,
+                key=key or None,
+                state=State.WAITING,
+                fingerprint=fingerprint,
+                model=model,
+                frame=frame,
+                frame_bytes=len(frame),
+                stored_unix_ms=time.time_ns() // 1_000_000,
+                stored_age_s=self._age(),
+                answer="",
+                reason="",
+            )
+        )
+        return self._last
+
+    def waiting(self, after: int, limit: int) -> list[StoredRequest]:
+        """Those that wait, in order."""
+        rest = "WHERE state = 0 AND sequence > ? ORDER BY sequence LIMIT ?"
+        return [
+            StoredRequest(
+                row.sequence,
+                row.key or b"",
+                row.fingerprint,
+                row.model,
+                row.frame,
+                row.stored_unix_ms,
+            )
+            for row in read_rows(self._files.first, rest, (after, limit))
+        ]
+
+    def complete(self, sequence: int, answer: StoredAnswer) -> bool:
+        """Keep the answer; false if there was one, which stays."""
+        row = self._get(sequence)
+        if row is None or row.state == State.ANSWERED:
+            return False
+        self._change(row, State.ANSWERED, answer=pack_answer(answer))
+        self._trim()
+        return True
+
+    def bury(self, sequences: Sequence[int], reason: str) -> int:
+        """Set waiting ones aside as dead letters."""
+        buried = 0
+        for sequence in sequences:
+            row = self._get(sequence)
+            if row is not None and row.state == State.WAITING:
+                self._change(row, State.DEAD, reason=reason)
+                buried += 1
+        return buried
+
+    def results(self, after: int, sequences: Sequence[int] | None, limit: int) -> list[QueueResult]:
+        """What became of requests, in order."""
+        rest, values = "WHERE sequence > ?", [after]
+        if sequences is not None:
+            rest += " AND sequence IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(list(sequences)))  # type: ignore[arg-type]
+        rows = read_rows(self._files.first, f"{rest} ORDER BY sequence LIMIT ?", (*values, limit))
+        return [
+            QueueResult(
+                sequence=row.sequence,
+                key=row.key or b"",
+                state=State(row.state),
+                answer=unpack_answer(row.answer),
+                fingerprint=row.fingerprint,
+                model=row.model,
+                stored_unix_ms=row.stored_unix_ms,
+                reason=row.reason,
+            )
+            for row in rows
+        ]
+
+    def retry_dead(self) -> int:
+        """Let dead letters wait again, in their old places."""
+        dead = read_rows(self._files.first, "WHERE state = 2 ORDER BY sequence")
+        for row in dead:
+            # Their age counts afresh: they were not late by their own fault.
+            self._change(row._replace(stored_age_s=self._age()), State.WAITING)
+        return len(dead)
+
+    def purge(self, states: Sequence[State]) -> int:
+        """Forget all requests in these states."""
+        purged = 0
+        for state in states:
+            sequences = self._files.first.execute(
+                "SELECT sequence, frame_bytes FROM requests WHERE state = ?", (state,)
+            ).fetchall()
+            for sequence, frame_bytes in sequences:
+                self._forget(state, sequence, frame_bytes)
+            purged += len(sequences)
+        return purged
+
+    def expire(self) -> int:
+        """Drop waiting ones that are too old; how many."""
+        if not self._limits.max_age_s:
+            return 0
+        horizon = self._age() - self._limits.max_age_s
+        rest = "WHERE state = 0 AND stored_age_s < ? ORDER BY sequence LIMIT ?"
+        old = read_rows(self._files.first, rest, (horizon, _EXPIRED_AT_ONCE))
+        for row in old:
+            self._drop(row, "age", f"older than {self._limits.max_age_s:g} s (store_max_age_s)")
+        return len(old)
+
+    def keep_age(self, *, now: bool = False) -> None:
+        """Put the queue's clock on disk from time to time."""
+        if now or self._clock() - self._age_kept >= _AGE_KEPT_EVERY_S:
+            self._age_kept = self._clock()
+            self._files.write(SET_META, ("age_s", repr(self._age()).encode()))
+
+    def take_orders(self) -> list[str]:
+        """What the ``queue`` command asked for while this process holds the file."""
+        first = self._files.first
+        orders = first.execute("SELECT number, action FROM orders ORDER BY number").fetchall()
+        for number, _ in orders:
+            first.execute("DELETE FROM orders WHERE number = ?", (number,))
+        return [action for _, action in orders]
+
+    def counts(self) -> QueueCounts:
+        """What it holds."""
+        return QueueCounts(
+            waiting=self._count[State.WAITING],
+            answered=self._count[State.ANSWERED],
+            dead=self._count[State.DEAD],
+            kept_bytes=self._bytes,
+            dropped=dict(self._dropped),
+            mirrored=self._files.mirrored,
+        )
+
+    def _age(self) -> float:
+        return self._age_base + self._clock()
+
+    def _kept(self) -> int:
+        return self._count[State.WAITING] + self._count[State.DEAD]
+
+    def _fits(self, frame_bytes: int) -> bool:
+        limits = self._limits
+        return self._kept() < limits.max_count and self._bytes + frame_bytes <= limits.max_bytes
+
+    def _make_room(self, frame_bytes: int) -> None:
+        while not self._fits(frame_bytes):
+            oldest = self.waiting(0, 1) if self._limits.when_full == "drop_oldest" else []
+            if not oldest or frame_bytes > self._limits.max_bytes:
+                raise OverloadedError(
+                    f"the queue is full: {self._kept()} requests of {self._limits.max_count}, "
+                    f"{self._bytes} bytes of {self._limits.max_bytes}, {self._count[State.DEAD]} "
+                    "of them dead letters: send it again later, raise store_max_count or "
+                    "store_max_bytes, or empty it with `edge-node queue`",
+                    retry_after_s=_A_MOMENT_S,
+                )
+            row = self._get(oldest[0].sequence)
+            assert row is not None  # noqa: S101, read in the same group
+            self._drop(row, "full", "the queue was full (store_when_full: drop_oldest)")
+
+    def _drop(self, row: Row, why: Dropped, reason: str) -> None:
+        self._change(row, State.DROPPED, reason=reason)
+        self._dropped[why] += 1
+        self._files.write(SET_META, (f"dropped_{why}", str(self._dropped[why]).encode()))
+        log.warning(
+            "dropped a stored request",
+            extra=fields(sequence=row.sequence, reason=reason, dropped=self._dropped[why]),
+        )
+        self._trim()
+
+    def _trim(self) -> None:
+        """Forget the oldest results above the limit."""
+        over = self._count[State.ANSWERED] + self._count[State.DROPPED] - self._limits.keep_results
+        if over <= 0:
+            return
+        oldest = self._files.first.execute(
+            "SELECT state, sequence FROM requests WHERE state IN (1, 3) ORDER BY sequence LIMIT ?",
+            (over,),
+        ).fetchall()
+        for state, sequence in oldest:
+            self._forget(State(state), sequence, 0)
+
+    def _get(self, sequence: int) -> Row | None:
+        found = read_rows(self._files.first, "WHERE sequence = ?", (sequence,))
+        return found[0] if found else None
+
+    def _put(self, row: Row) -> None:
+        self._files.write(INSERT, row.values)
+        self._count[State(row.state)] += 1
+        self._bytes += row.frame_bytes
+
+    def _change(self, row: Row, state: State, *, answer: str = "", reason: str = "") -> None:
+        self._count[State(row.state)] -= 1
+        self._bytes -= row.frame_bytes
+        changed = row._replace(state=state, answer=answer, reason=reason)
+        if state in (State.ANSWERED, State.DROPPED):
+            changed = changed._replace(frame=b"", frame_bytes=0)
+        self._put(changed)
+
+    def _forget(self, state: State, sequence: int, frame_bytes: int) -> None:
+        self._files.write("DELETE FROM requests WHERE sequence = ?", (sequence,))
+        self._count[state] -= 1
+        self._bytes -= frame_bytes
