@@ -1,7 +1,8 @@
 """``cloud-node``: the whole life of the process at a glance."""
 
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -13,12 +14,17 @@ from cloud_node.tail_worker import TailWorker
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import bundle_folders
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
+from spikebottlenet.logs import fields
+from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
 
+log = logging.getLogger(__name__)
+
 ABOUT = """Cloud half of SpikeBottleNet: receives spikes from edge-node daemons over gRPC, runs the
 tail of the network and answers with predictions. Logs one JSON line a request on standard error;
-SIGTERM finishes what was accepted and exits 0."""
+SIGHUP reads the settings again and changes the bundles served; SIGTERM finishes what was accepted
+and exits 0."""
 
 EXAMPLE = """examples:
   cloud-node                                   serve this machine with the shipped model
@@ -26,7 +32,7 @@ EXAMPLE = """examples:
   cloud-node --config cloud.yaml --threads 4   settings from a file, one of them changed"""
 
 
-async def serve(settings: CloudSettings) -> None:
+async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
@@ -39,6 +45,12 @@ async def serve(settings: CloudSettings) -> None:
         inference = CloudInference(models, settings, worker)
         service = CloudService(inference, ledger)
         add_CoInferenceServicer_to_server(service, collector)
+
+        async def change(fresh: CloudSettings) -> None:
+            await models.change(bundle_folders(fresh.bundle), device=fresh.device)
+            service.drain_unserved()
+            log.info("serving", extra=fields(models=[m.bundle.model for m in models]))
+
         async with running_server(
             settings.listen, collector, max_message_bytes=settings.max_message_bytes
         ) as serving:
@@ -46,7 +58,8 @@ async def serve(settings: CloudSettings) -> None:
             print(
                 start_line("cloud-node", settings.listen, serving, models.first.bundle), flush=True
             )
-            await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
+            async with reloading(settings, reread, change):
+                await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
             inference.log_totals(ledger)
 
 

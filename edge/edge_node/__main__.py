@@ -1,7 +1,7 @@
 """``edge-node``: the whole life of the process at a glance."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edge_node.answering import Answering
 from edge_node.class_names import ClassNames
@@ -19,6 +19,7 @@ from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
 from spikebottlenet.errors import ConfigError
+from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
@@ -28,8 +29,8 @@ _CLOUD_MESSAGE_BYTES = 64 * 1024  # more than any answer needs
 
 ABOUT = """Edge half of SpikeBottleNet: takes image files from clients, runs the spiking head, sends
 the spikes to a cloud-node and answers with its prediction, or with its own (source: edge_exit) when
-the cloud does not answer in time. Logs one JSON line a request on standard error; SIGTERM finishes
-what was accepted and exits 0."""
+the cloud does not answer in time. Logs one JSON line a request on standard error; SIGHUP reads the
+settings again and changes the bundles served; SIGTERM finishes what was accepted and exits 0."""
 
 EXAMPLE = """examples:
   edge-node                                  the shipped model, a cloud-node on this machine
@@ -46,7 +47,7 @@ def _port(address: str) -> int:
     return int(port)
 
 
-async def serve(settings: EdgeSettings) -> None:
+async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
     ledger = WireLedger(KernelCounters(port=_port(settings.cloud), side=Side.REMOTE))
@@ -72,6 +73,9 @@ async def serve(settings: EdgeSettings) -> None:
             stall_s=settings.stall_s,
         )
 
+    async def change(fresh: EdgeSettings) -> None:
+        await models.change(bundle_folders(fresh.bundle))
+
     models = ServedModels(build)
     bundles = [open_bundle(folder, Half.EDGE) for folder in bundle_folders(settings.bundle)]
     collector = ServiceCollector()
@@ -87,7 +91,8 @@ async def serve(settings: EdgeSettings) -> None:
             ) as serving:
                 line = start_line("edge-node", settings.listen, serving, models.first.bundle)
                 print(f"{line}, cloud {settings.cloud}", flush=True)
-                await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
+                async with reloading(settings, reread, change):
+                    await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
     service.log_totals(ledger, expired=worker.expired)
 
 

@@ -30,9 +30,6 @@ class EdgeSettings(DaemonSettings):
     max_waiting: int = Field(
         256, ge=1, description="images that may wait for the head; more are refused"
     )
-    keepalive_s: int = Field(
-        20, ge=10, description="seconds of silence after which the cloud's end is probed"
-    )
     store: Literal["never", "on_failure", "always"] = Field(
         "never",
         description="which spikes go to the durable queue beside those a client asks to store",

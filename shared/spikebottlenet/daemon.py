@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 class DaemonSettings(Settings):
     """Settings that every daemon has."""
 
-    bundle: str = Field("default", description="bundle's folder, or 'default' for the shipped one")
+    bundle: str = Field(
+        "default",
+        description="bundle's folder, or 'default' for the shipped one; several with commas",
+    )
     drain_s: float = Field(
         20.0, gt=0, description="seconds that running requests get to end after SIGTERM"
     )
@@ -37,23 +40,30 @@ SettingsT = TypeVar("SettingsT", bound=DaemonSettings)
 
 def run_daemon(
     model: type[SettingsT],
-    serve: Callable[[SettingsT], Awaitable[None]],
+    serve: Callable[[SettingsT, Callable[[], SettingsT]], Awaitable[None]],
     arguments: Sequence[str] | None,
     *,
     prog: str,
     about: str,
     example: str,
 ) -> None:
-    """Read settings and serve until a signal; exits 2 on bad settings, 1 on what cannot start."""
+    """Read settings and serve until a signal; exits 2 on bad settings, 1 on what cannot start.
+
+    ``serve`` gets the settings and a function that reads them again.
+    """
+
+    def read() -> SettingsT:
+        return parse_options(model, arguments, prog=prog, about=about, example=example)
+
     try:
-        settings = parse_options(model, arguments, prog=prog, about=about, example=example)
+        settings = read()
     except SpikeBottleNetError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)
     start_logging(settings.log_level)
 
     async def whole_life() -> None:
-        await serve(settings)
+        await serve(settings, read)
 
     try:
         asyncio.run(whole_life())

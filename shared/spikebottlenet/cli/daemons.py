@@ -52,6 +52,8 @@ def start_daemon(module: str, arguments: Sequence[str], log: Path) -> Daemon:
     if found is None:
         process.kill()
         process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
         words = log.read_text(encoding="utf-8").strip().splitlines()[-3:]
         raise UnavailableError(f"{module} did not start: {' | '.join(words) or 'it said nothing'}")
     return Daemon(process, found[1], line.strip(), log)
