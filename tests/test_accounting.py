@@ -1,8 +1,5 @@
 """Counted by brute force, and by constants that are cited."""
 
-import socket
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -15,7 +12,6 @@ from spikebottlenet.accounting.operations import (
     stem_macs,
     tail_macs,
 )
-from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger, framed_bytes
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
@@ -139,35 +135,3 @@ def test_energy_is_by_the_cited_constants(bundle: Bundle) -> None:
     measured = bundle.manifest.measured
     if measured is not None:
         assert measured.edge_compute_uj <= measured.ann_head_uj / 5
-
-
-def test_kernel_counters_see_what_sockets_carried() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        near, far = KernelCounters(port, Side.REMOTE), KernelCounters(port, Side.LOCAL)
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            accepted, _ = server.accept()
-            with accepted:
-                reading = threading.Thread(target=_read_all, args=(accepted, 100_000))
-                reading.start()
-                client.sendall(bytes(100_000))
-                reading.join()
-                accepted.sendall(bytes(77))
-                assert len(client.recv(100)) == 77
-                assert near.sample() == (100_000, 77)
-                assert far.sample() == (77, 100_000)
-        assert near.sample() == (100_000, 77)  # closed now: as last seen
-
-
-def _read_all(connection: socket.socket, count: int) -> None:
-    while count > 0:
-        count -= len(connection.recv(65536))
-
-
-def test_ledger_keeps_messages_and_connection_apart() -> None:
-    ledger = WireLedger(KernelCounters(port=1, side=Side.REMOTE))
-    assert ledger.count_up(100) == framed_bytes(100) == 114
-    ledger.count_down(10)
-    totals = ledger.reconcile()
-    assert (totals["framed_bytes_up"], totals["framed_bytes_down"]) == (114, 24)
-    assert totals["connection_bytes_up"] == 0

@@ -6,13 +6,17 @@ SETTINGS, HEADERS, WINDOW_UPDATE, PING) belongs to the connection, not to a requ
 difference between the kernel's total and the sum of the shares.
 
 Kernel totals are TCP payload, TLS included, from ``struct tcp_info`` of linux/tcp.h:
-``tcpi_bytes_received``, and ``tcpi_bytes_sent`` less ``tcpi_bytes_retrans``.
+``tcpi_bytes_received``, and ``tcpi_bytes_sent`` less ``tcpi_bytes_retrans``. A connection that is
+closed counts as last seen, so what it carried between its last sample and its end is not in a
+total, nor is one that came and went between two samples.
 """
 
-import contextlib
+import errno
 import os
 import socket
 import struct
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +30,8 @@ _BYTES_RECEIVED_AT = 128
 _BYTES_SENT_AT = 200
 _BYTES_RETRANSMITTED_AT = 208
 _DESCRIPTORS = Path("/proc/self/fd")
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_REST_FACTOR = 100  # a walk's own time, rested before the next: samples take 1 % of it at most
 
 
 def framed_bytes(message_bytes: int) -> int:
@@ -46,49 +52,114 @@ class WireBytes(NamedTuple):
     sent: int
     received: int
 
+    def plus(self, other: "WireBytes") -> "WireBytes":
+        """Both together."""
+        return WireBytes(self.sent + other.sent, self.received + other.received)
+
+
+NOTHING = WireBytes(0, 0)
+
+
+class Tally(NamedTuple):
+    """What connections carried so far: those that live one by one, those that ended as one sum."""
+
+    closed: WireBytes = NOTHING
+    live: Mapping[int, WireBytes] = {}  # by the socket's inode, which no later socket has
+
+    @property
+    def total(self) -> WireBytes:
+        """Live and closed."""
+        total = self.closed
+        for carried in self.live.values():
+            total = total.plus(carried)
+        return total
+
+
+def observe(tally: Tally, live: Mapping[int, WireBytes]) -> Tally:
+    """The tally after the live connections were read; totals never go down.
+
+    One that is not seen any more has ended and is folded into the sum as last seen; so is one whose
+    counts went down, because counts only grow: its inode is another connection's now.
+    """
+    closed = tally.closed
+    for inode, before in tally.live.items():
+        now = live.get(inode)
+        if now is None or now.sent < before.sent or now.received < before.received:
+            closed = closed.plus(before)
+    return Tally(closed, dict(live))
+
 
 @dataclass
 class KernelCounters:
-    """Totals over every connection of this process on one port, closed ones as last seen."""
+    """Totals over every connection of this process on one port, closed ones as last seen.
+
+    Memory is bounded by the live connections, and time by resting between walks through the
+    process's descriptors.
+    """
 
     port: int
     side: Side
-    _seen: dict[tuple[object, ...], WireBytes] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic  # seconds
+    _tally: Tally = field(default_factory=Tally)
+    _total: WireBytes = NOTHING
+    _next_walk_s: float = float("-inf")
 
     @property
     def available(self) -> bool:
         """Whether this system shows its counters."""
         return _DESCRIPTORS.is_dir() and hasattr(socket, "TCP_INFO")
 
-    def sample(self) -> WireBytes:
-        """Read the live connections and return the totals so far."""
-        if self.available:
-            for descriptor in _socket_descriptors():
-                self._read(descriptor)
-        return WireBytes(
-            sum(seen.sent for seen in self._seen.values()),
-            sum(seen.received for seen in self._seen.values()),
-        )
+    def sample(self, *, force: bool = False) -> WireBytes:
+        """Read the live connections, unless that was done just now, and return the totals so far.
 
-    def _read(self, descriptor: int) -> None:
-        # The descriptor belongs to the transport and may close meanwhile: work on a duplicate.
-        with contextlib.suppress(OSError), _duplicate(descriptor) as connection:
-            if connection.type != socket.SOCK_STREAM or connection.family not in (
-                socket.AF_INET,
-                socket.AF_INET6,
-            ):
+        ``force`` reads them whenever that was.
+        """
+        start_s = self.clock()
+        if self.available and (force or start_s >= self._next_walk_s):
+            live = self._walk()
+            if live is not None:
+                self._tally = observe(self._tally, live)
+                self._total = self._tally.total
+            now_s = self.clock()
+            self._next_walk_s = now_s + _REST_FACTOR * (now_s - start_s)
+        return self._total
+
+    def _walk(self) -> dict[int, WireBytes] | None:
+        """Every live connection; None if they cannot all be read, as without a free descriptor."""
+        live: dict[int, WireBytes] = {}
+        try:
+            with os.scandir(_DESCRIPTORS) as entries:
+                for entry in entries:
+                    self._read(entry, live)
+        except OSError:
+            return None  # taking these connections for closed ones would count them twice later
+        return live
+
+    def _read(self, entry: "os.DirEntry[str]", live: dict[int, WireBytes]) -> None:
+        try:
+            if not os.readlink(entry.path).startswith("socket:"):  # noqa: PTH115 (a Path each is slow)
                 return
-            near, far = connection.getsockname(), connection.getpeername()
-            if (near if self.side is Side.LOCAL else far)[1] != self.port:
-                return
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-            if len(info) < _TCP_INFO_BYTES:
-                return
-            received, sent, again = (
-                struct.unpack_from("=Q", info, at)[0]
-                for at in (_BYTES_RECEIVED_AT, _BYTES_SENT_AT, _BYTES_RETRANSMITTED_AT)
-            )
-            self._seen[near, far] = WireBytes(sent - again, received)
+            # The descriptor is the transport's, and may close meanwhile: work on a duplicate.
+            with _duplicate(int(entry.name)) as connection:
+                inode = os.fstat(connection.fileno()).st_ino
+                # One that was reset has no far end any more, and still its counts.
+                if inode in self._tally.live or self._is_ours(connection):
+                    carried = _carried(connection)
+                    if carried is not None:
+                        live[inode] = carried
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                raise
+
+    def _is_ours(self, connection: socket.socket) -> bool:
+        if connection.type != socket.SOCK_STREAM or connection.family not in (
+            socket.AF_INET,
+            socket.AF_INET6,
+        ):
+            return False
+        far = connection.getpeername()  # raises on a listening socket
+        known = connection.getsockname() if self.side is Side.LOCAL else far
+        return bool(known[1] == self.port)
 
 
 @dataclass
@@ -122,7 +193,7 @@ class WireLedger:
                 "connection_bytes_up": self.framed_up,
                 "connection_bytes_down": self.framed_down,
             }
-        sent, received = self.counters.sample()
+        sent, received = self.counters.sample(force=True)
         up, down = (sent, received) if self.counters.side is Side.REMOTE else (received, sent)
         return {
             "wire_bytes_source": "kernel",
@@ -136,13 +207,20 @@ class WireLedger:
 
 
 def _duplicate(descriptor: int) -> socket.socket:
-    return socket.socket(fileno=os.dup(descriptor))
+    copy = os.dup(descriptor)
+    try:
+        return socket.socket(fileno=copy)
+    except OSError:
+        os.close(copy)  # it is no socket by now
+        raise
 
 
-def _socket_descriptors() -> list[int]:
-    found = []
-    for entry in _DESCRIPTORS.iterdir():
-        with contextlib.suppress(OSError):
-            if str(entry.readlink()).startswith("socket:"):
-                found.append(int(entry.name))
-    return found
+def _carried(connection: socket.socket) -> WireBytes | None:
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
+    if len(info) < _TCP_INFO_BYTES:
+        return None  # a kernel before 4.19
+    received, sent, again = (
+        struct.unpack_from("=Q", info, at)[0]
+        for at in (_BYTES_RECEIVED_AT, _BYTES_SENT_AT, _BYTES_RETRANSMITTED_AT)
+    )
+    return WireBytes(sent - again, received)
