@@ -52,14 +52,20 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
             log.info("serving", extra=fields(models=[m.bundle.model for m in models]))
 
         async with running_server(
-            settings.listen, collector, max_message_bytes=settings.max_message_bytes
+            settings.listen,
+            collector,
+            max_message_bytes=settings.max_message_bytes,
+            security=settings.server_security(),
+            limits=settings.server_limits(),
         ) as serving:
             ledger.counters.port = serving.port
             print(
                 start_line("cloud-node", settings.listen, serving, models.first.bundle), flush=True
             )
             async with reloading(settings, reread, change):
-                await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
+                await serve_until(
+                    stop, serving, service.drain, drain_s=settings.drain_s, alive=worker.alive
+                )
             inference.log_totals(ledger)
 
 

@@ -23,6 +23,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.rpc.checks import frame_context, with_check
+from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     Drain,
@@ -53,6 +54,7 @@ class Session:
         self._open = opening
         self._name = uuid.UUID(bytes=opening.stream_id)
         self._inference = inference
+        self._client = current_client()
         self._cache = cache
         self._ledger = ledger
         self._out: asyncio.Queue[StreamResponse | None] = asyncio.Queue()
@@ -198,9 +200,10 @@ class Session:
     ) -> None:
         outcome: Prediction | SpikeBottleNetError
         try:
-            outcome = await self._inference.predict(
-                self.model, received, sequence=sequence, deadline_s=deadline_s
-            )
+            with self._client.request():
+                outcome = await self._inference.predict(
+                    self.model, received, sequence=sequence, deadline_s=deadline_s
+                )
         except SpikeBottleNetError as error:
             outcome = error
         except BaseException:

@@ -21,6 +21,7 @@ from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requ
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.channel import make_channel
+from spikebottlenet.rpc.security import call_metadata
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
 
@@ -52,6 +53,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     stop = stop_requested()
     ledger = WireLedger(KernelCounters(port=_port(settings.cloud), side=Side.REMOTE))
     connect = _connector(settings)
+    connect()  # files that do not work are said now
 
     def build(bundle: Bundle) -> ServedModel:
         link = CloudLink(
@@ -87,19 +89,29 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
             add_EdgeInferenceServicer_to_server(service, collector)
             largest = settings.max_image_bytes + _MESSAGE_ROOM_BYTES
             async with running_server(
-                settings.listen, collector, max_message_bytes=largest
+                settings.listen,
+                collector,
+                max_message_bytes=largest,
+                security=settings.server_security(),
+                limits=settings.server_limits(),
             ) as serving:
                 line = start_line("edge-node", settings.listen, serving, models.first.bundle)
                 print(f"{line}, cloud {settings.cloud}", flush=True)
                 async with reloading(settings, reread, change):
-                    await serve_until(stop, serving, service.drain, drain_s=settings.drain_s)
+                    await serve_until(
+                        stop, serving, service.drain, drain_s=settings.drain_s, alive=worker.alive
+                    )
     service.log_totals(ledger, expired=worker.expired)
 
 
 def _connector(settings: EdgeSettings) -> Connect:
+    security = settings.cloud_security()
+
     def connect() -> Connection:
-        channel = make_channel(settings.cloud, max_message_bytes=_CLOUD_MESSAGE_BYTES)
-        return Connection(channel, ())
+        channel = make_channel(
+            settings.cloud, max_message_bytes=_CLOUD_MESSAGE_BYTES, security=security
+        )
+        return Connection(channel, call_metadata(security))
 
     return connect
 

@@ -23,6 +23,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.logs import fields
+from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.records import pack_record
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.edge_pb2 import (
@@ -93,7 +94,8 @@ class EdgeService(EdgeInferenceServicer):
         async def answer(request: ClassifyRequest | None) -> None:
             sequence = 0 if request is None else request.sequence
             try:
-                record = pack_record(await self._classify(request))
+                with current_client().request():
+                    record = pack_record(await self._classify(request))
                 await answers.put(ClassifyResponse(sequence=sequence, record=record))
             except SpikeBottleNetError as error:
                 failure = ClassifyFailure(

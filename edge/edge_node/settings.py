@@ -7,8 +7,10 @@ from pydantic import Field
 from spikebottlenet.accounting.energy import Radio
 from spikebottlenet.codec.spikes import SchemeChoice
 from spikebottlenet.daemon import DaemonSettings
+from spikebottlenet.listening import file_or_none
 from spikebottlenet.preprocess import MAX_IMAGE_PIXELS
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES
+from spikebottlenet.rpc.security import ChannelSecurity
 
 
 class EdgeSettings(DaemonSettings):
@@ -16,6 +18,12 @@ class EdgeSettings(DaemonSettings):
 
     listen: str = Field("127.0.0.1:50051", description="host:port to serve clients on")
     cloud: str = Field("127.0.0.1:50061", description="host:port of the cloud-node")
+    cloud_ca: str = Field(
+        "", description="PEM file of CAs that the cloud-node's certificate is of; '': no TLS"
+    )
+    cloud_cert: str = Field("", description="PEM file of the certificate shown to the cloud-node")
+    cloud_key: str = Field("", description="PEM file of that certificate's private key")
+    cloud_token: str = Field("", description="file of the token shown to the cloud-node")
     deadline_ms: int = Field(
         2000, ge=1, description="wait for the cloud, then the edge exit answers; milliseconds"
     )
@@ -58,3 +66,13 @@ class EdgeSettings(DaemonSettings):
     max_image_pixels: int = Field(
         MAX_IMAGE_PIXELS, ge=1, description="pixels of the largest image taken"
     )
+
+    def cloud_security(self) -> ChannelSecurity:
+        """How the cloud-node is known, and shown who this is."""
+        return ChannelSecurity(
+            ca=file_or_none(self.cloud_ca),
+            cert=file_or_none(self.cloud_cert),
+            key=file_or_none(self.cloud_key),
+            token_file=file_or_none(self.cloud_token),
+            insecure=self.insecure,
+        )

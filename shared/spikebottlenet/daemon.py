@@ -1,7 +1,9 @@
 """What both daemons share: common settings, the start and the end of a process."""
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,16 +13,17 @@ from pydantic import Field
 
 from spikebottlenet import __version__
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.config import Settings
 from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.listening import ListeningSettings
 from spikebottlenet.logs import fields, start_logging
+from spikebottlenet.notify import Notifier, watchdog
 from spikebottlenet.options import parse_options
 from spikebottlenet.rpc.server import Serving
 
 log = logging.getLogger(__name__)
 
 
-class DaemonSettings(Settings):
+class DaemonSettings(ListeningSettings):
     """Settings that every daemon has."""
 
     bundle: str = Field(
@@ -61,6 +64,7 @@ def run_daemon(
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)
     start_logging(settings.log_level)
+    _allow_open_files()
 
     async def whole_life() -> None:
         await serve(settings, read)
@@ -70,6 +74,13 @@ def run_daemon(
     except SpikeBottleNetError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _allow_open_files() -> None:
+    """Take all the descriptors that this process may: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # the start goes on with what there is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def stop_requested() -> asyncio.Event:
@@ -91,12 +102,24 @@ def start_line(prog: str, listen: str, serving: Serving, bundle: Bundle) -> str:
 
 
 async def serve_until(
-    stop: asyncio.Event, serving: Serving, drain: Callable[[], None], *, drain_s: float
+    stop: asyncio.Event,
+    serving: Serving,
+    drain: Callable[[], None],
+    *,
+    drain_s: float,
+    alive: Callable[[], Awaitable[object]],
 ) -> None:
-    """Be healthy until ``stop``; then unhealthy, drain, and wait for what runs."""
-    await serving.set_healthy(True)
-    await stop.wait()
-    log.info("draining", extra=fields(drain_s=drain_s))
-    await serving.set_healthy(False)
-    drain()
-    await serving.stop(drain_s)
+    """Be healthy until ``stop``; then unhealthy, drain, and wait for what runs.
+
+    A service manager is told, and hears from its watchdog as long as ``alive`` returns in time.
+    """
+    notifier = Notifier.from_environment()
+    async with watchdog(notifier, alive):
+        await serving.set_healthy(True)
+        notifier.ready()
+        await stop.wait()
+        notifier.stopping()
+        log.info("draining", extra=fields(drain_s=drain_s))
+        await serving.set_healthy(False)
+        drain()
+        await serving.stop(drain_s)

@@ -33,12 +33,25 @@ def parse_options(
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument("--config", metavar="FILE.yaml", help="settings by name; flags win over it")
     for name, field in model.model_fields.items():
-        parser.add_argument(
+        flag, words = (
             f"--{name.replace('_', '-')}",
+            f"{field.description} (default: {field.default})",
+        )
+        if field.annotation is bool:  # --flag and --no-flag, without a value
+            parser.add_argument(
+                flag,
+                dest=name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=words,
+            )
+            continue
+        parser.add_argument(
+            flag,
             dest=name,
             metavar=_metavar(field.annotation),
             default=argparse.SUPPRESS,
-            help=f"{field.description} (default: {field.default})",
+            help=words,
         )
     flags = vars(parser.parse_args(arguments))
     path = flags.pop("config")

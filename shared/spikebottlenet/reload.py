@@ -10,6 +10,7 @@ from typing import TypeVar
 from spikebottlenet.config import Settings
 from spikebottlenet.errors import SpikeBottleNetError
 from spikebottlenet.logs import fields
+from spikebottlenet.notify import Notifier
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,11 @@ async def _reload_always(
     change: Callable[[SettingsT], Awaitable[None]],
     asked: asyncio.Event,
 ) -> None:
+    notifier = Notifier.from_environment()
     while True:
         await asked.wait()
         asked.clear()
+        notifier.reloading()
         try:
             fresh = await asyncio.to_thread(reread)
             await change(fresh)
@@ -58,6 +61,8 @@ async def _reload_always(
         except Exception:
             log.exception("not reloaded, all stays as it was")
             continue
+        finally:
+            notifier.ready()
         log.info("reloaded", extra=fields(need_restart=_need_restart(settings, fresh) or None))
 
 

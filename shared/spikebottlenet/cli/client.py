@@ -20,6 +20,7 @@ from spikebottlenet.cli.sources import ImageSource
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.records import unpack_record
+from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity, call_metadata
 from spikebottlenet.rpc.status import error_from_number, error_from_status
 from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest, ClassifyResponse
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
@@ -60,11 +61,18 @@ class EdgeClient(NamedTuple):
 
 
 @asynccontextmanager
-async def edge_client(edge: str) -> AsyncIterator[EdgeClient]:
-    """Connect to ``host:port``."""
+async def edge_client(
+    edge: str, security: ChannelSecurity = PLAINTEXT
+) -> AsyncIterator[EdgeClient]:
+    """Connect to ``host:port``.
+
+    Raises:
+        ConfigError: certificates or a token that do not work.
+    """
     largest = MAX_IMAGE_BYTES + _MESSAGE_ROOM_BYTES
-    async with make_channel(edge, max_message_bytes=largest) as channel:
-        yield EdgeClient(edge, EdgeInferenceStub(channel), ())
+    metadata = call_metadata(security)
+    async with make_channel(edge, max_message_bytes=largest, security=security) as channel:
+        yield EdgeClient(edge, EdgeInferenceStub(channel), metadata)
 
 
 class _Batch:

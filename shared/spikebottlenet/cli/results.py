@@ -10,9 +10,11 @@ from typing import Annotated, Any
 import grpc.aio
 import typer
 
+from spikebottlenet.cli.access import Ca, Cert, Insecure, Key, TokenFile, channel_security
 from spikebottlenet.cli.client import EdgeClient, edge_client
 from spikebottlenet.cli.table import print_table, result_table
 from spikebottlenet.errors import UnavailableError
+from spikebottlenet.rpc.security import ChannelSecurity
 from spikebottlenet.rpc.status import error_from_status
 from spikebottlenet.rpc.v1.edge_pb2 import ResultsRequest, StoredResult
 
@@ -67,8 +69,10 @@ async def fetch_results(
         await asyncio.sleep(_ASK_EVERY_S)
 
 
-async def _fetch(edge: str, request: ResultsRequest, wait_s: float) -> Sequence[StoredResult]:
-    async with edge_client(edge) as client:
+async def _fetch(
+    edge: str, request: ResultsRequest, wait_s: float, security: ChannelSecurity
+) -> Sequence[StoredResult]:
+    async with edge_client(edge, security) as client:
         return await fetch_results(client, request, wait_s=wait_s)
 
 
@@ -83,13 +87,19 @@ def results(
         float, typer.Option(min=0, help="wait so long for those that are not answered yet")
     ] = 0.0,
     json_lines: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
 ) -> None:
     """Show what the cloud answered to images sent with --store, in the order they were stored.
 
     Exits 0 if every one of them is answered, 1 if one waits still or is dead.
     """
+    security = channel_security(ca, cert, key, token_file, insecure)
     request = ResultsRequest(after=after, request_ids=request_ids or [], limit=limit)
-    found = asyncio.run(_fetch(edge, request, wait_s))
+    found = asyncio.run(_fetch(edge, request, wait_s, security))
     rows = [json_result(result) for result in found]
     if json_lines:
         for row in rows:

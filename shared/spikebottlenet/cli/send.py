@@ -13,10 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from spikebottlenet.accounting.record import InferenceRecord, Totals
+from spikebottlenet.cli.access import Ca, Cert, Insecure, Key, TokenFile, channel_security
 from spikebottlenet.cli.client import Wishes, classify_images, edge_client
 from spikebottlenet.cli.sources import ImageSource, find_images
 from spikebottlenet.cli.table import print_table, record_table, totals_line
 from spikebottlenet.errors import ConfigError
+from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity
 
 _STORE_RETRY_S = 30.0
 
@@ -82,7 +84,9 @@ class Sent:
             self._out.flush()
 
 
-async def send_all(edge: str, sent: Sent, wishes: Wishes) -> float:
+async def send_all(
+    edge: str, sent: Sent, wishes: Wishes, security: ChannelSecurity = PLAINTEXT
+) -> float:
     """Send every image under a progress bar; returns seconds."""
     columns = (
         TextColumn("{task.description}"),
@@ -93,7 +97,7 @@ async def send_all(edge: str, sent: Sent, wishes: Wishes) -> float:
     started = time.monotonic()
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("send", total=len(sent.images))
-        async with edge_client(edge) as client:
+        async with edge_client(edge, security) as client:
             async for index, record, error in classify_images(client, sent.images, wishes):
                 if record is not None:
                     sent.answered(index, record)
@@ -132,6 +136,11 @@ def send(
     ] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     csv_lines: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    token_file: TokenFile = None,
+    insecure: Insecure = False,
 ) -> None:
     """Send images to an edge-node and show what they are, and what that took.
 
@@ -147,7 +156,8 @@ def send(
     if retry_s is None:
         retry_s = _STORE_RETRY_S if store else 0.0
     wishes = Wishes(deadline_ms=deadline_ms, store=store, model=model, retry_s=retry_s)
-    seconds = asyncio.run(send_all(edge, sent, wishes))
+    security = channel_security(ca, cert, key, token_file, insecure)
+    seconds = asyncio.run(send_all(edge, sent, wishes, security))
     if style == "table" and sent.records:
         print_table(record_table(sent.rows()))
     shown = sys.stdout if style == "table" else sys.stderr

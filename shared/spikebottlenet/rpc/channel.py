@@ -3,6 +3,8 @@
 import grpc
 import grpc.aio
 
+from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity, channel_credentials
+
 Options = list[tuple[str, int | str]]
 
 MAX_IMAGE_BYTES = 16 * 1024 * 1024  # of an image file, unless an edge-node is told otherwise
@@ -27,8 +29,18 @@ def connection_options() -> Options:
     ]
 
 
-def make_channel(target: str, *, max_message_bytes: int) -> grpc.aio.Channel:
-    """A plaintext channel to ``host:port``; it connects on first use and by itself again."""
+def make_channel(
+    target: str, *, max_message_bytes: int, security: ChannelSecurity = PLAINTEXT
+) -> grpc.aio.Channel:
+    """A channel to ``host:port``; it connects on first use and by itself again.
+
+    Certificates are read now: make another channel to use renewed ones. Calls carry their token in
+    ``security.call_metadata``.
+
+    Raises:
+        ConfigError: certificates that do not work, or a token that would go out in plain text.
+    """
+    credentials = channel_credentials(security, target)
     options: Options = [
         *connection_options(),
         ("grpc.max_receive_message_length", max_message_bytes),
@@ -44,4 +56,6 @@ def make_channel(target: str, *, max_message_bytes: int) -> grpc.aio.Channel:
         # A proxy set for web browsing is not on the way to a node named by address.
         ("grpc.enable_http_proxy", 0),
     ]
-    return grpc.aio.insecure_channel(target, options=options)
+    if credentials is None:
+        return grpc.aio.insecure_channel(target, options=options)
+    return grpc.aio.secure_channel(target, credentials, options=options)

@@ -1,0 +1,180 @@
+"""The one check at the door of a server: who calls, and is there room.
+
+Every method but those of grpc.health needs a valid token where tokens are set. A client is known by
+its token's name, else by its certificate's common name, else by its address (of IPv6 the first 64
+bits: one subscriber has all the others). No message is read from a call before it is let in, so
+that strangers cost their headers and no more.
+"""
+
+import ipaddress
+import logging
+import time
+import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from spikebottlenet.errors import AuthenticationError, OverloadedError, SpikeBottleNetError
+from spikebottlenet.logs import fields
+from spikebottlenet.rpc.limits import (
+    PLACE_FREE_AFTER_S,
+    Clients,
+    ServerLimits,
+    set_current_client,
+)
+from spikebottlenet.rpc.messages import Messages, answer_messages
+from spikebottlenet.rpc.refusal import refuse
+from spikebottlenet.rpc.status import status_code
+from spikebottlenet.rpc.tokens import SCHEME, TokenFile
+
+log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Valid = Callable[[], bool]
+
+_HEALTH = "/grpc.health.v1.Health/"
+_HEALTH_CALLS = 32  # of one address: anyone may ask, nobody needs more
+_QUIET_S = 1.0  # between two log lines about refusals
+
+
+class Door(grpc.aio.ServerInterceptor):
+    """Lets calls in, or refuses them; around every method of a server."""
+
+    def __init__(self, limits: ServerLimits, tokens: TokenFile | None) -> None:
+        self._limits = limits
+        self._tokens = tokens
+        self._clients = Clients(limits)
+        self._watchers = Clients(limits)  # callers of grpc.health, who show no token
+        self._calls = 0
+        self._unary = 0
+        self._unsaid = 0  # refusals since the last log line
+        self._said_at = -_QUIET_S
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The method, with the check before it."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = str(handler_call_details.method)
+        enter = self._enter_health if method.startswith(_HEALTH) else self._enter
+
+        async def serve(requests: AsyncIterator[Any], context: Context) -> None:
+            try:
+                with enter(handler, context) as valid:
+                    messages = Messages(requests, silent_s=self._limits.silent_s, valid=valid)
+                    await answer_messages(handler, messages, context)
+            except SpikeBottleNetError as error:
+                self._log(method, context, error)
+                await refuse(context, error)
+
+        return grpc.stream_stream_rpc_method_handler(
+            serve, handler.request_deserializer, handler.response_serializer
+        )
+
+    @contextmanager
+    def _enter_health(self, handler: Any, context: Context) -> Iterator[Valid]:
+        with self._watchers.get(_address(context)).call(_HEALTH_CALLS):
+            yield lambda: True
+
+    @contextmanager
+    def _enter(self, handler: Any, context: Context) -> Iterator[Valid]:
+        token = _token(context)
+        client = self._clients.get(self._name(token, context))
+        if self._calls >= self._limits.max_calls:
+            raise OverloadedError(
+                f"{self._calls} calls are open here: try again later, or raise max_calls"
+            )
+        with client.call(self._limits.client_calls), self._one_more_call():
+            set_current_client(client)
+            if handler.request_streaming:
+                yield lambda: self._valid(token)
+            else:
+                with self._one_more_unary(), client.request():
+                    yield lambda: True
+
+    @contextmanager
+    def _one_more_call(self) -> Iterator[None]:
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+    @contextmanager
+    def _one_more_unary(self) -> Iterator[None]:
+        if self._unary >= self._limits.max_unary:
+            raise OverloadedError(
+                f"{self._unary} requests are in memory here: try again later, or raise max_unary",
+                retry_after_s=PLACE_FREE_AFTER_S,
+            )
+        self._unary += 1
+        try:
+            yield
+        finally:
+            self._unary -= 1
+
+    def _name(self, token: str | None, context: Context) -> str:
+        if self._tokens is not None:
+            if token is None:
+                raise AuthenticationError(
+                    "no token came: send metadata `authorization: Bearer TOKEN`; whoever runs this "
+                    "daemon makes one with `spikebottlenet token new`"
+                )
+            name = self._tokens.name_of(token)
+            if name is None:
+                raise AuthenticationError(
+                    "the token is not known here, or not any more: ask whoever runs this daemon "
+                    "for a new one"
+                )
+            return f"token {name}"
+        for common_name in context.auth_context().get("x509_common_name", ()):
+            return f"certificate {common_name.decode(errors='replace')}"
+        return f"address {_address(context)}"
+
+    def _valid(self, token: str | None) -> bool:
+        return self._tokens is None or self._tokens.name_of(token or "") is not None
+
+    def _log(self, method: str, context: Context, error: SpikeBottleNetError) -> None:
+        """Say what was refused, at most once a second: strangers do not fill a disk."""
+        self._unsaid += 1
+        now = time.monotonic()
+        if now - self._said_at < _QUIET_S:
+            return
+        calls, self._unsaid, self._said_at = self._unsaid, 0, now
+        code, peer = status_code(error).name, _address(context)
+        log.warning(
+            "refused a call",
+            extra=fields(peer=peer, method=method, code=code, reason=str(error), calls=calls),
+        )
+
+
+def _token(context: Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization" and isinstance(value, str) and value.startswith(SCHEME):
+            return value.removeprefix(SCHEME).strip()
+    return None
+
+
+def _address(context: Context) -> str:
+    """Where a call comes from, without the port."""
+    kind, _, rest = urllib.parse.unquote(context.peer()).partition(":")
+    if kind not in ("ipv4", "ipv6"):
+        return kind
+    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        if not address.is_loopback:
+            return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)

@@ -1,0 +1,164 @@
+"""How much the peers of a server may take: together, and each.
+
+A client's requests fill a token bucket of ``burst`` at ``rate`` a second and empty it one by one.
+The table of clients is bounded: the one longest without a call goes first.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from spikebottlenet.errors import OverloadedError
+
+MAX_CLIENTS = 4096  # remembered; more only while each has a call open
+PLACE_FREE_AFTER_S = 0.1  # a guess: how long until a request in flight is answered
+
+Clock = Callable[[], float]  # seconds, never back
+
+
+@dataclass(frozen=True)
+class ServerLimits:
+    """Limits of one server; in ``rate``, ``burst`` and ``client_in_flight`` 0 is none."""
+
+    rate: float = 0.0  # requests of one client, a second
+    burst: int = 0  # requests of one client at once; 0: a second's worth
+    client_in_flight: int = 0  # requests of one client not yet answered
+    client_calls: int = 2048  # calls of one client open
+    max_calls: int = 4096  # calls open
+    max_unary: int = 256  # of them with one request message, held in memory
+    silent_s: float = 60.0  # until a call's first message
+    max_connections: int = 16384
+    max_streams: int = 256  # calls of one connection
+    handshake_s: float = 10.0  # until TLS and HTTP/2 stand
+    idle_s: float = 300.0  # connection without a call
+    max_metadata_bytes: int = 8192  # headers of one call
+
+
+class TokenBucket:
+    """``burst`` requests at once, ``rate`` a second in the long run."""
+
+    def __init__(self, rate: float, burst: int, clock: Clock) -> None:
+        self._rate = rate
+        self._size = float(burst or max(1.0, rate))
+        self._level = self._size
+        self._clock = clock
+        self._at = clock()
+
+    def take(self) -> float:
+        """Take one; 0, or the seconds until there is one again and nothing taken."""
+        now = self._clock()
+        self._level = min(self._size, self._level + max(0.0, now - self._at) * self._rate)
+        self._at = now
+        if self._level >= 1:
+            self._level -= 1
+            return 0.0
+        return (1 - self._level) / self._rate
+
+
+class Client:
+    """One caller of a server: what it has open, and what it may still ask."""
+
+    def __init__(self, name: str, limits: ServerLimits, clock: Clock = time.monotonic) -> None:
+        self.name = name
+        self.calls = 0
+        self.in_flight = 0
+        self._limits = limits
+        self._bucket = TokenBucket(limits.rate, limits.burst, clock) if limits.rate else None
+
+    def charge(self) -> None:
+        """Count one request against the rate.
+
+        Raises:
+            OverloadedError: above the rate; says when to send it again.
+        """
+        wait_s = self._bucket.take() if self._bucket else 0.0
+        if wait_s > 0:
+            raise OverloadedError(
+                f"{self.name} is above {self._limits.rate:g} requests a second: send it again in "
+                f"{wait_s:.3f} s, or raise rate or burst",
+                retry_after_s=wait_s,
+            )
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Around one request, from its arrival to its answer.
+
+        Raises:
+            OverloadedError: above the rate, or too many in flight.
+        """
+        most = self._limits.client_in_flight
+        if most and self.in_flight >= most:
+            raise OverloadedError(
+                f"{self.name} has {self.in_flight} requests in flight: wait for answers, or raise "
+                "client_in_flight",
+                retry_after_s=PLACE_FREE_AFTER_S,
+            )
+        self.charge()
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+    @contextmanager
+    def call(self, most: int) -> Iterator[None]:
+        """Around one call, when fewer than ``most`` are open.
+
+        Raises:
+            OverloadedError: too many are.
+        """
+        if self.calls >= most:
+            raise OverloadedError(
+                f"{self.name} has {self.calls} calls open: end some, or raise client_calls"
+            )
+        self.calls += 1
+        try:
+            yield
+        finally:
+            self.calls -= 1
+
+
+class Clients:
+    """The clients of one server, by name."""
+
+    def __init__(self, limits: ServerLimits, clock: Clock = time.monotonic) -> None:
+        self._limits = limits
+        self._clock = clock
+        self._known: OrderedDict[str, Client] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, name: str) -> Client:
+        """The client of this name, remembered from now on."""
+        client = self._known.get(name)
+        if client is None:
+            self._forget_one()
+            client = self._known[name] = Client(name, self._limits, self._clock)
+        self._known.move_to_end(name)
+        return client
+
+    def _forget_one(self) -> None:
+        if len(self._known) < MAX_CLIENTS:
+            return
+        for name, client in self._known.items():
+            if not client.calls:
+                del self._known[name]
+                return
+
+
+_current: ContextVar[Client | None] = ContextVar("client", default=None)
+_unlimited = Client("nobody", ServerLimits())
+
+
+def current_client() -> Client:
+    """The client whose call the running task serves; without limits where there is no call."""
+    return _current.get() or _unlimited
+
+
+def set_current_client(client: Client) -> None:
+    """Let :func:`current_client` find it in this task and in those that it starts."""
+    _current.set(client)
