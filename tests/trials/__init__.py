@@ -1,0 +1,1 @@
+"""Trials of the daemons that take minutes to hours; each writes a report below ``build/``."""
