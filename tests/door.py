@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc.aio
-import pytest
 
 from spikebottlenet.cli.authority import Signed, issue, new_authority, pem_files
 from spikebottlenet.errors import OverloadedError
@@ -62,9 +61,10 @@ async def echo_server(
     security: ServerSecurity = OPEN,
     limits: ServerLimits = USUAL,
     address: str = "127.0.0.1:0",
+    service: CoInferenceServicer | None = None,
 ) -> AsyncIterator[Serving]:
     collector = ServiceCollector()
-    add_CoInferenceServicer_to_server(Echo(), collector)
+    add_CoInferenceServicer_to_server(service or Echo(), collector)
     async with running_server(
         address, collector, max_message_bytes=1 << 20, security=security, limits=limits
     ) as serving:
@@ -121,8 +121,8 @@ class Certificates:
 
     def server(self, **more) -> tuple[Path, Path]:
         more.setdefault("lasts", DAY)
-        signed = issue(self.authority, "server", hosts=["localhost", "127.0.0.1"], **more)
-        return save(self.folder, "server", signed)
+        more.setdefault("hosts", ["localhost", "127.0.0.1"])
+        return save(self.folder, "server", issue(self.authority, "server", **more))
 
     def client(self, name: str, **more) -> tuple[Path, Path]:
         more.setdefault("lasts", DAY)
@@ -139,10 +139,3 @@ class Certificates:
     @property
     def client_security(self) -> ChannelSecurity:
         return ChannelSecurity(ca=self.ca, cert=self.client_cert, key=self.client_key)
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    folder = tmp_path / "certificates"
-    folder.mkdir()
-    return Certificates(folder)

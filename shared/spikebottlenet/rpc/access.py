@@ -17,11 +17,12 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from spikebottlenet.errors import AuthenticationError, OverloadedError, SpikeBottleNetError
+from spikebottlenet.errors import AuthenticationError, SpikeBottleNetError
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.limits import (
     PLACE_FREE_AFTER_S,
     Clients,
+    Places,
     ServerLimits,
     set_current_client,
 )
@@ -36,7 +37,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 Valid = Callable[[], bool]
 
 _HEALTH = "/grpc.health.v1.Health/"
-_HEALTH_CALLS = 32  # of one address: anyone may ask, nobody needs more
+_HEALTH_CALLS = 64  # of all addresses: anyone may ask, nobody needs more
 _QUIET_S = 1.0  # between two log lines about refusals
 
 
@@ -47,9 +48,13 @@ class Door(grpc.aio.ServerInterceptor):
         self._limits = limits
         self._tokens = tokens
         self._clients = Clients(limits)
-        self._watchers = Clients(limits)  # callers of grpc.health, who show no token
-        self._calls = 0
-        self._unary = 0
+        self._calls = Places(limits.max_calls, "end some calls, or raise max_calls")
+        self._unary = Places(
+            limits.max_unary,
+            "wait for one, or raise max_unary",
+            retry_after_s=PLACE_FREE_AFTER_S,
+        )
+        self._health = Places(_HEALTH_CALLS, "ask again later")
         self._unsaid = 0  # refusals since the last log line
         self._said_at = -_QUIET_S
 
@@ -80,45 +85,20 @@ class Door(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _enter_health(self, handler: Any, context: Context) -> Iterator[Valid]:
-        with self._watchers.get(_address(context)).call(_HEALTH_CALLS):
+        with self._health.taken(f"address {_address(context)}"):
             yield lambda: True
 
     @contextmanager
     def _enter(self, handler: Any, context: Context) -> Iterator[Valid]:
         token = _token(context)
         client = self._clients.get(self._name(token, context))
-        if self._calls >= self._limits.max_calls:
-            raise OverloadedError(
-                f"{self._calls} calls are open here: try again later, or raise max_calls"
-            )
-        with client.call(self._limits.client_calls), self._one_more_call():
+        with client.call(), self._calls.taken(client.name):
             set_current_client(client)
             if handler.request_streaming:
                 yield lambda: self._valid(token)
             else:
-                with self._one_more_unary(), client.request():
+                with self._unary.taken(client.name), client.request():
                     yield lambda: True
-
-    @contextmanager
-    def _one_more_call(self) -> Iterator[None]:
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
-
-    @contextmanager
-    def _one_more_unary(self) -> Iterator[None]:
-        if self._unary >= self._limits.max_unary:
-            raise OverloadedError(
-                f"{self._unary} requests are in memory here: try again later, or raise max_unary",
-                retry_after_s=PLACE_FREE_AFTER_S,
-            )
-        self._unary += 1
-        try:
-            yield
-        finally:
-            self._unary -= 1
 
     def _name(self, token: str | None, context: Context) -> str:
         if self._tokens is not None:

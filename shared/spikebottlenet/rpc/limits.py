@@ -1,7 +1,9 @@
 """How much the peers of a server may take: together, and each.
 
-A client's requests fill a token bucket of ``burst`` at ``rate`` a second and empty it one by one.
-The table of clients is bounded: the one longest without a call goes first.
+A client's requests empty a token bucket of ``burst`` one by one; it fills at ``rate`` a second.
+What all share, each may hold as many places of as are still free (dynamic thresholds: Choudhury and
+Hahne, IEEE/ACM Transactions on Networking 6, 1998): ``k`` greedy clients hold ``k/(k+1)`` of them
+and one more finds room. The table of clients is bounded: the one longest without a call goes first.
 """
 
 import time
@@ -27,8 +29,8 @@ class ServerLimits:
     burst: int = 0  # requests of one client at once; 0: a second's worth
     client_in_flight: int = 0  # requests of one client not yet answered
     client_calls: int = 2048  # calls of one client open
-    max_calls: int = 4096  # calls open
-    max_unary: int = 256  # of them with one request message, held in memory
+    max_calls: int = 4096  # calls open; one client may have as many as are free
+    max_unary: int = 256  # of them with one request message, held in memory; alike
     silent_s: float = 60.0  # until a call's first message
     max_connections: int = 16384
     max_streams: int = 256  # calls of one connection
@@ -104,13 +106,13 @@ class Client:
             self.in_flight -= 1
 
     @contextmanager
-    def call(self, most: int) -> Iterator[None]:
-        """Around one call, when fewer than ``most`` are open.
+    def call(self) -> Iterator[None]:
+        """Around one call.
 
         Raises:
-            OverloadedError: too many are.
+            OverloadedError: too many are open.
         """
-        if self.calls >= most:
+        if self.calls >= self._limits.client_calls:
             raise OverloadedError(
                 f"{self.name} has {self.calls} calls open: end some, or raise client_calls"
             )
@@ -119,6 +121,41 @@ class Client:
             yield
         finally:
             self.calls -= 1
+
+
+class Places:
+    """``most`` places that clients share, each holding at most as many as are still free."""
+
+    def __init__(self, most: int, advice: str, *, retry_after_s: float = 1.0) -> None:
+        self._most = most
+        self._free = most
+        self._advice = advice
+        self._retry_after_s = retry_after_s
+        self._held: dict[str, int] = {}
+
+    @contextmanager
+    def taken(self, name: str) -> Iterator[None]:
+        """Hold one place for the client of this name.
+
+        Raises:
+            OverloadedError: it holds as many as are free.
+        """
+        held = self._held.get(name, 0)
+        if held >= self._free:
+            raise OverloadedError(
+                f"{name} holds {held} of {self._most} places and no more than that are free: "
+                f"{self._advice}",
+                retry_after_s=self._retry_after_s,
+            )
+        self._held[name] = held + 1
+        self._free -= 1
+        try:
+            yield
+        finally:
+            self._free += 1
+            self._held[name] -= 1
+            if not self._held[name]:
+                del self._held[name]
 
 
 class Clients:

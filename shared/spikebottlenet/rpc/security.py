@@ -9,6 +9,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 
@@ -66,20 +67,47 @@ def server_credentials(security: ServerSecurity) -> grpc.ServerCredentials | Non
         return None
     certificate, private_key = cert, key
     paths = [path for path in (cert, key, client_ca) if path is not None]
-    watched = Watched(paths, lambda: _configuration(certificate, private_key, client_ca))
+    shown = _Shown(Watched(paths, lambda: _read_pem(certificate, private_key, client_ca)))
     credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-        watched.current(), watched.current, require_client_authentication=client_ca is not None
+        shown.first(), shown.changed, require_client_authentication=client_ca is not None
     )
     return credentials
 
 
-def _configuration(
-    cert: Path, key: Path, client_ca: Path | None
-) -> grpc.ServerCertificateConfiguration:
+class _Pem(NamedTuple):
+    chain: bytes
+    key: bytes
+    client_ca: bytes | None
+
+
+class _Shown:
+    """The certificate that new connections see; gRPC asks at each handshake, from any thread."""
+
+    def __init__(self, files: Watched[_Pem]) -> None:
+        self._files = files
+        self._now = files.current()
+
+    def first(self) -> grpc.ServerCertificateConfiguration:
+        """What to show from the start."""
+        return _configuration(self._now)
+
+    def changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """What to show from now on; None for what is shown already."""
+        pem = self._files.current()
+        if pem is self._now:
+            return None
+        self._now = pem
+        return _configuration(pem)  # made anew each time: gRPC's core takes it over
+
+
+def _read_pem(cert: Path, key: Path, client_ca: Path | None) -> _Pem:
     chain, private_key = _pair(cert, key)
-    roots = None if client_ca is None else _authorities(client_ca)
+    return _Pem(chain, private_key, None if client_ca is None else _authorities(client_ca))
+
+
+def _configuration(pem: _Pem) -> grpc.ServerCertificateConfiguration:
     configuration: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
-        [(private_key, chain)], roots
+        [(pem.key, pem.chain)], pem.client_ca
     )
     return configuration
 
