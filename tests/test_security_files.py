@@ -198,6 +198,7 @@ async def test_a_guarded_daemon_serves_who_belongs_and_tells_no_secret(
     said = cloud.log.read_text() + cloud.start_line + title
     assert "refused a call" in said
     assert "Traceback" not in said
+    assert all(json.loads(line) for line in cloud.log.read_text().splitlines())
     private = [path.read_text().split("\n")[1] for path in tls.glob("*.key")]
     for secret in (token, token_digest(token), "a-wrong-token", *private):
         assert secret not in said
