@@ -12,21 +12,26 @@ it covers every file. Each side checks only the files of its own half.
 """
 
 import hashlib
+import io
 import json
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import yaml
-from pydantic import Field
+from numpy.lib import format as npy
+from pydantic import Field, StringConstraints
 
+from spikebottlenet.codec.sites import Prior
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.config import Settings, read_yaml
 from spikebottlenet.errors import BundleError, ConfigError
 from spikebottlenet.model.architecture import Architecture
+from spikebottlenet.model.shape import SpikeShape
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.yaml"
@@ -35,6 +40,12 @@ HEAD_WEIGHTS = "head.safetensors"
 TAIL_WEIGHTS = "tail.safetensors"
 EXIT_WEIGHTS = "exit.safetensors"
 PRIOR = "prior.npy"
+_PRIOR_TYPE = np.dtype("<u2")
+_MAX_NPY_HEADER_BYTES = 512  # NumPy writes 128 for four dimensions
+
+# A file's name goes into paths, so it is a plain name: no folder, not hidden.
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Half(Enum):
@@ -98,7 +109,7 @@ class Manifest(Settings):
     class_names: tuple[str, ...]
     operations: OperationCounts
     measured: Measured | None = None
-    files: dict[str, str]  # name -> SHA-256, hexadecimal
+    files: dict[FileName, Digest]  # SHA-256, hexadecimal
 
     def canonical_json(self) -> str:
         """What the fingerprint is taken of: sorted keys, no spaces."""
@@ -135,8 +146,8 @@ class Bundle:
     def codec(self) -> SpikeCodec:
         """The codec with this bundle's shape and prior."""
         try:
-            prior = np.load(self.path(PRIOR), allow_pickle=False)
-            return SpikeCodec(self.manifest.architecture.spike_shape, prior)
+            shape = self.manifest.architecture.spike_shape
+            return SpikeCodec(shape, _read_prior(self.path(PRIOR), shape))
         except (OSError, ValueError) as error:
             raise BundleError(f"cannot use {self.path(PRIOR)}: {error}") from error
 
@@ -188,9 +199,35 @@ def open_bundle(folder: Path, half: Half) -> Bundle:
             f"{path} names {len(manifest.class_names)} classes, the network has "
             f"{architecture.classes}: export the bundle again"
         )
+    if len(manifest.operations.tail_macs) != architecture.timesteps:
+        raise BundleError(
+            f"{path} counts the tail's operations for {len(manifest.operations.tail_macs)} "
+            f"timesteps, the network has {architecture.timesteps}: export the bundle again"
+        )
     for name in half.value:
         _check_file(folder / name, manifest.files.get(name))
     return Bundle(folder, manifest)
+
+
+def _read_prior(path: Path, shape: SpikeShape) -> Prior:
+    """Read uint16 [T, C, H, W]; what the file's header claims is checked before it is believed."""
+    wanted_bytes = shape.bits * _PRIOR_TYPE.itemsize
+    size = path.stat().st_size
+    if not wanted_bytes < size <= wanted_bytes + _MAX_NPY_HEADER_BYTES:
+        raise ValueError(f"it has {size} bytes, wanted {wanted_bytes} and a header")
+    file = io.BytesIO(path.read_bytes())
+    try:
+        version = npy.read_magic(file)
+        found_shape, columns_first, found_type = npy.read_array_header_1_0(
+            file, max_header_size=_MAX_NPY_HEADER_BYTES
+        )
+    except Exception as error:  # the header is a Python literal, and fails in as many ways
+        raise ValueError(f"it is not an array of NumPy format 1.0 ({error})") from error
+    found = (version, found_shape, columns_first, found_type)
+    if found != ((1, 0), tuple(shape), False, _PRIOR_TYPE):
+        raise ValueError(f"it holds {found_type} {found_shape}, wanted uint16 {tuple(shape)}")
+    values = np.frombuffer(file.getbuffer()[file.tell() :], dtype=_PRIOR_TYPE)
+    return values.astype(np.uint16).reshape(shape)
 
 
 def _check_file(path: Path, wanted: str | None) -> None:
