@@ -7,6 +7,7 @@ from the header and refused before anything is decoded.
 """
 
 import io
+from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
@@ -17,8 +18,12 @@ from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import ImageError, SpikeBottleNetError, TooLargeError
 
 Pixels = npt.NDArray[np.uint8]
+Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-MAX_IMAGE_PIXELS = 50_000_000  # 150 MB as RGB, the most that a small device can hold for a moment
+# Decoded and turned or cropped, 8 bytes a pixel at most: 400 MB. Pillow keeps RGB in 4 bytes. A
+# JPEG takes far less (see draft); a small device should allow fewer pixels.
+MAX_IMAGE_PIXELS = 50_000_000
+_TILE_PIXELS = 1 << 16
 _DRAFT_FACTOR = 4  # a JPEG is decoded at no less than this many times the side wanted
 _REFUSED_FORMATS = {"EPS"}  # Pillow starts an outside interpreter for it
 
@@ -60,20 +65,21 @@ def read_image(
 
 
 def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
-    """Upright, on 8 bits, RGB, and the centre square resized to uint8 [side, side, 3]."""
-    upright = ImageOps.exif_transpose(image)
-    rgb = _to_rgb(_to_eight_bits(upright), wanted.mean_colour)
-    if rgb.size != (wanted.side, wanted.side):
+    """Turn ``image`` upright, and give its centre square on 8 bits, RGB, uint8 [side, side, 3]."""
+    ImageOps.exif_transpose(image, in_place=True)  # a copy would be held beside the original
+    box, size = (0, 0, *image.size), (wanted.side, wanted.side)
+    if image.size != size:
         # Cropping first keeps a 1 x 50,000,000 strip from being blown up.
-        width, height = rgb.size
+        width, height = image.size
         edge = max(1, round(wanted.crop * min(width, height)))
         left, top = (width - edge) // 2, (height - edge) // 2
-        square = rgb.crop((left, top, left + edge, top + edge))
+        box = (left, top, left + edge, top + edge)
+    square = _rgb(image, box, wanted.mean_colour)
+    if square.size != size:
         # Down by area averages, which neither blur nor ring; up by straight lines.
-        shrinks = edge >= wanted.side
-        filter_ = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-        rgb = square.resize((wanted.side, wanted.side), filter_)
-    return np.asarray(rgb, dtype=np.uint8)
+        shrinks = square.width >= wanted.side
+        square = square.resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
+    return np.asarray(square, dtype=np.uint8)
 
 
 @cache
@@ -82,19 +88,48 @@ def _formats() -> tuple[str, ...]:
     return tuple(sorted(set(Image.OPEN) - _REFUSED_FORMATS))
 
 
-def _to_eight_bits(image: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image, box: Box, mean_colour: tuple[int, int, int]) -> Image.Image:
+    """A part of an image as RGB, made tile by tile: conversions take up to 24 bytes a pixel."""
+    if image.mode == "RGB" and not image.has_transparency_data:
+        return image.crop(box)
+    full = _full_scale(image)
+    left, top, right, bottom = box
+    square = Image.new("RGB", (right - left, bottom - top))
+    for tile in _tiles(box):
+        part = _flatten(_to_eight_bits(image.crop(tile), full), mean_colour)
+        square.paste(part, (tile[0] - left, tile[1] - top))
+    return square
+
+
+def _tiles(box: Box) -> Iterator[Box]:
+    left, top, right, bottom = box
+    wide = min(right - left, _TILE_PIXELS)
+    high = _TILE_PIXELS // wide
+    for y in range(top, bottom, high):
+        for x in range(left, right, wide):
+            yield x, y, min(x + wide, right), min(y + high, bottom)
+
+
+def _full_scale(image: Image.Image) -> float:
+    """The sample that is white."""
+    if image.mode != "F":
+        return 65535.0
+    brightest = max(_samples(image.crop(tile)).max() for tile in _tiles((0, 0, *image.size)))
+    return 1.0 if brightest <= 1.0 else 255.0 if brightest <= 255.0 else 65535.0
+
+
+def _samples(image: Image.Image) -> npt.NDArray[np.float64]:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64))
+
+
+def _to_eight_bits(image: Image.Image, full: float) -> Image.Image:
     if not (image.mode.startswith("I") or image.mode == "F"):
         return image
-    samples = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode == "F":
-        full = 1.0 if samples.max() <= 1.0 else 255.0 if samples.max() <= 255.0 else 65535.0
-    else:
-        full = 65535.0
-    scaled = np.clip(np.rint(samples * (255.0 / full)), 0, 255)
+    scaled = np.rint(np.clip(_samples(image), 0, full) * (255.0 / full))
     return Image.fromarray(scaled.astype(np.uint8))
 
 
-def _to_rgb(image: Image.Image, mean_colour: tuple[int, int, int]) -> Image.Image:
+def _flatten(image: Image.Image, mean_colour: tuple[int, int, int]) -> Image.Image:
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
