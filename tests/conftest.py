@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
 
 from spikebottlenet.bundle import Bundle, Half, default_bundle, open_bundle
 from spikebottlenet.cli.daemons import Daemon, running_daemon
+from tests.crops import crop_photos, write_crops
 
 Start = Callable[..., Daemon]
 
@@ -66,28 +66,14 @@ def photo(photo_folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def crops(photo_folder: Path) -> np.ndarray:
     """Square pieces of real photos, uint8 [1000, 32, 32, 3]."""
-    names = ("motorcycle_left.png", "coffee.png", "rocket.jpg", "clock_motion.png", "chelsea.png")
-    photos = [
-        Image.open(photo_folder / n).convert("RGB") for n in names if (photo_folder / n).exists()
-    ]
-    random = np.random.default_rng(0)
-    pieces = []
-    for index in range(1000):
-        image = photos[index % len(photos)]
-        edge = int(random.integers(32, min(image.size)))
-        left = int(random.integers(0, image.width - edge + 1))
-        top = int(random.integers(0, image.height - edge + 1))
-        box = (left, top, left + edge, top + edge)
-        pieces.append(np.asarray(image.resize((32, 32), Image.Resampling.BILINEAR, box=box)))
-    return np.stack(pieces)
+    return crop_photos(photo_folder, 1000)
 
 
 @pytest.fixture(scope="session")
 def crop_folder(crops: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as 1,000 PNG files."""
     folder = tmp_path_factory.mktemp("crops")
-    for index, crop in enumerate(crops):
-        Image.fromarray(crop).save(folder / f"{index:04}.png")
+    write_crops(crops, folder)
     return folder
 
 

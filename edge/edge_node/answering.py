@@ -31,8 +31,8 @@ from spikebottlenet.logs import fields
 log = logging.getLogger(__name__)
 
 # Kept of a deadline for the edge exit and the way back to the client.
-_RESERVE = 0.05  # of the deadline
-_MAX_RESERVE_S = 0.05
+_RESERVE = 0.1  # of the deadline
+_MAX_RESERVE_S = 0.1
 
 
 class Wanted(NamedTuple):

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 # Answers of one client's stream that may be worked on at a time; the head keeps its own count.
 _STREAM_WINDOW = 64
 _KEY_BYTES = 16
+_STORE_WITHIN_MS = 60_000  # until a request is on disk, where its client gives no deadline
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -160,7 +161,8 @@ class EdgeService(EdgeInferenceServicer):
                 f"request_key has {len(request.request_key)} bytes, wanted {_KEY_BYTES} or none: "
                 "send a UUID"
             )
-        deadline_s = (request.deadline_ms or self._settings.deadline_ms) / 1e3
+        usual_ms = _STORE_WITHIN_MS if request.store else self._settings.deadline_ms
+        deadline_s = (request.deadline_ms or usual_ms) / 1e3
         if within_s is not None:
             deadline_s = min(deadline_s, within_s)
         return Wanted(

@@ -23,7 +23,7 @@ class EdgeSettings(DaemonSettings):
     )
     cloud_cert: str = Field("", description="PEM file of the certificate shown to the cloud-node")
     cloud_key: str = Field("", description="PEM file of that certificate's private key")
-    cloud_token: str = Field("", description="file of the token shown to the cloud-node")
+    cloud_token_file: str = Field("", description="file of the token shown to the cloud-node")
     deadline_ms: int = Field(
         2000, ge=1, description="wait for the cloud, then the edge exit answers; milliseconds"
     )
@@ -73,6 +73,6 @@ class EdgeSettings(DaemonSettings):
             ca=file_or_none(self.cloud_ca),
             cert=file_or_none(self.cloud_cert),
             key=file_or_none(self.cloud_key),
-            token_file=file_or_none(self.cloud_token),
+            token_file=file_or_none(self.cloud_token_file),
             insecure=self.insecure,
         )

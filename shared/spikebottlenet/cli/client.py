@@ -17,7 +17,12 @@ import uuid_utils
 
 from spikebottlenet.accounting.record import InferenceRecord
 from spikebottlenet.cli.sources import ImageSource
-from spikebottlenet.errors import OverloadedError, SpikeBottleNetError, UnavailableError
+from spikebottlenet.errors import (
+    DeadlineError,
+    OverloadedError,
+    SpikeBottleNetError,
+    UnavailableError,
+)
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.records import unpack_record
 from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity, call_metadata
@@ -30,6 +35,7 @@ WINDOW = 32  # images sent and not yet answered
 _MESSAGE_ROOM_BYTES = 64 * 1024
 _PAUSE_S = 0.5  # between tries
 _LONGEST_PAUSE_S = 5.0
+_FOR_NOW = (OverloadedError, UnavailableError, DeadlineError)  # another try may mend it
 
 Call = grpc.aio.StreamStreamCall[ClassifyRequest, ClassifyResponse]
 Metadata = tuple[tuple[str, str], ...]
@@ -110,8 +116,8 @@ async def classify_images(
     while batch.open:
         pause_s = _PAUSE_S
         async for outcome in _over_stream(batch, sorted(batch.open)):
-            if isinstance(outcome.error, OverloadedError) and time.monotonic() < give_up:
-                pause_s = max(pause_s, outcome.error.retry_after_s)
+            if isinstance(outcome.error, _FOR_NOW) and time.monotonic() < give_up:
+                pause_s = max(pause_s, getattr(outcome.error, "retry_after_s", 0.0))
                 continue
             if outcome.record is not None:
                 give_up = time.monotonic() + wishes.retry_s
