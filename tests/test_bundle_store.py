@@ -14,8 +14,9 @@ import pytest
 
 from spikebottlenet.bundle import HEAD_ONNX, PRIOR, Bundle, Half, default_bundle, open_bundle
 from spikebottlenet.bundle_store import BundleStore
+from spikebottlenet.durable_folder import writing
 from spikebottlenet.errors import BundleError, StoreError
-from spikebottlenet.incoming_bundle import MAX_MANIFEST_BYTES, parse_manifest, writing
+from spikebottlenet.incoming_bundle import MAX_MANIFEST_BYTES, parse_manifest
 
 Chunks = dict[str, bytes]
 
@@ -90,6 +91,32 @@ def test_the_new_bundle_is_current_and_the_old_one_previous(store: BundleStore) 
     assert store.rollback() == store.current
     assert store.current.name == one.fingerprint
     assert store.rollback().name == two.fingerprint
+
+
+def test_the_bundle_left_by_a_rollback_is_known_until_it_is_asked_for(store: BundleStore) -> None:
+    one, two = renamed("one"), renamed("two")
+    install(store, one)
+    install(store, two)
+    assert store.left == ""
+    store.rollback()
+    assert store.left == two.fingerprint
+    store.rollback()
+    assert store.left == one.fingerprint
+    store.use(two.fingerprint)
+    assert store.left == one.fingerprint
+    install(store, one)
+    assert store.left == ""
+
+
+def test_a_damaged_current_bundle_leaves_the_previous_one_usable(store: BundleStore) -> None:
+    assert store.usable(Half.EDGE) is None
+    first = install(store, renamed("one"))
+    second = install(store, renamed("two"))
+    assert store.usable(Half.EDGE) == second
+    (second / PRIOR).unlink()
+    assert store.usable(Half.EDGE) == first
+    (first / PRIOR).unlink()
+    assert store.usable(Half.EDGE) is None
 
 
 def test_the_same_bundle_again_changes_nothing(store: BundleStore) -> None:

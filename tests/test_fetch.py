@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from edge_node.fetch import MAX_PART_BYTES, Patience, fetch_bundle
+from edge_node.fetch import MAX_PART_BYTES, PATIENCE, Patience, bundle_for_start, fetch_bundle
 from spikebottlenet.bundle import HEAD_ONNX, PRIOR, Bundle, Half, open_bundle
 from spikebottlenet.bundle_store import BundleStore
 from spikebottlenet.errors import (
@@ -191,7 +191,7 @@ async def refused(
     said: str,
     *,
     fingerprint: bytes = b"",
-    patience: Patience = Patience(),  # noqa: B008
+    patience: Patience = PATIENCE,
 ) -> None:
     """A fetch fails, says so, ends its calls and leaves the store as it was."""
     before = (store.current, store.previous, names(store))
@@ -273,6 +273,30 @@ async def test_a_cloud_that_is_away_is_unavailable(store: BundleStore) -> None:
         with pytest.raises(UnavailableError):
             await fetch_bundle(stub, store)
     assert store.current == before
+
+
+async def test_a_daemon_starts_with_what_it_has_while_the_cloud_is_away(
+    store: BundleStore, tmp_path: Path
+) -> None:
+    async with stub_of("127.0.0.1:1") as stub:
+        assert await bundle_for_start(stub, store) == store.current
+        with pytest.raises(UnavailableError):
+            await bundle_for_start(stub, BundleStore(tmp_path / "empty"))
+        with pytest.raises(UnavailableError):  # another one is no answer
+            await bundle_for_start(stub, store, fingerprint=bytes.fromhex(TWO.fingerprint))
+
+
+async def test_a_daemon_does_not_take_again_what_was_rolled_back(store: BundleStore) -> None:
+    async with serving(honest(TWO)) as (_, stub):
+        assert (await bundle_for_start(stub, store)).name == TWO.fingerprint
+        one = store.rollback()
+        assert await bundle_for_start(stub, store) == store.current == one
+        fingerprint = bytes.fromhex(TWO.fingerprint)
+        await bundle_for_start(stub, store, fingerprint=fingerprint)  # unless it is asked for
+        assert store.current.name == TWO.fingerprint
+        store.rollback()
+        await fetch_bundle(stub, store)
+        assert store.current.name == TWO.fingerprint
 
 
 async def test_a_cloud_that_dies_midway_is_unavailable(store: BundleStore) -> None:

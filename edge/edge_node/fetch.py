@@ -13,7 +13,7 @@ import grpc.aio
 
 from spikebottlenet.bundle import Half
 from spikebottlenet.bundle_store import BundleStore
-from spikebottlenet.errors import BundleError, UnavailableError
+from spikebottlenet.errors import BundleError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.incoming_bundle import IncomingBundle, parse_manifest
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import error_from_status
@@ -36,18 +36,57 @@ class Patience(NamedTuple):
     whole_s: float = 3600.0  # 4 MB take ten minutes at 56 kbit/s; a cloud that drips ends here
 
 
+PATIENCE = Patience()
+
+
+async def bundle_for_start(
+    stub: CoInferenceStub,
+    store: BundleStore,
+    *,
+    fingerprint: bytes = b"",
+    metadata: _Metadata = (),
+    patience: Patience = PATIENCE,
+) -> Path:
+    """The cloud's bundle for a daemon that starts; without the cloud, the one it had.
+
+    What a killed process left in the store is removed first. A bundle that was rolled back from is
+    not taken again, unless ``fingerprint`` asks for it.
+
+    Raises:
+        SpikeBottleNetError: why none can be fetched, and there is none here.
+    """
+    try:
+        await _on_disk(store.clean)
+        return await fetch_bundle(
+            stub,
+            store,
+            fingerprint=fingerprint,
+            metadata=metadata,
+            patience=patience,
+            unless_left=not fingerprint,
+        )
+    except SpikeBottleNetError as error:
+        folder = await _on_disk(partial(store.usable, Half.EDGE))
+        if folder is None or (fingerprint and folder.name != fingerprint.hex()):
+            raise
+        log.warning("bundle not fetched", extra=fields(reason=str(error), used=folder.name))
+        return folder
+
+
 async def fetch_bundle(
     stub: CoInferenceStub,
     store: BundleStore,
     *,
     fingerprint: bytes = b"",
     metadata: _Metadata = (),
-    patience: Patience = Patience(),  # noqa: B008 (it is immutable)
+    patience: Patience = PATIENCE,
+    unless_left: bool = False,
 ) -> Path:
     """Make the cloud's bundle the store's current one; what is here already is not sent again.
 
-    ``fingerprint`` asks for one bundle; without it the cloud's first comes. The channel should take
-    ``MAX_PART_BYTES``. Returns the bundle's folder.
+    ``fingerprint`` asks for one bundle; without it the cloud's first comes. ``unless_left`` keeps
+    the current bundle if the cloud's is the one that was rolled back from. The channel should take
+    ``MAX_PART_BYTES``. Returns the current bundle's folder.
 
     Raises:
         UnavailableError: the cloud is away, or fell silent.
@@ -60,6 +99,11 @@ async def fetch_bundle(
             text = await _manifest(stub, fingerprint, metadata, patience.silence_s)
             manifest = await _on_disk(partial(parse_manifest, text, fingerprint=fingerprint.hex()))
             found = manifest.fingerprint
+            if unless_left and found == store.left:
+                current = store.current
+                if current and await _on_disk(partial(store.holds, current.name, Half.EDGE)):
+                    log.info("cloud's bundle was rolled back from", extra=fields(fingerprint=found))
+                    return current
             if await _on_disk(partial(store.holds, found, Half.EDGE)):
                 return await _on_disk(partial(store.use, found))
             folder = await _files(stub, store, text, found, metadata, patience.silence_s)

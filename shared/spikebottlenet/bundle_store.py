@@ -4,6 +4,7 @@
     bundles/.incoming/       folders that are being filled, or taken away
     bundles/.lock            held by the process that changes the store
     current, previous        links to bundles/<fingerprint>
+    left                     link to the one that was rolled back from
 
 A bundle is written beside the others, checked, forced to the disk and renamed into place; then the
 links are swapped, each by one rename. So whatever instant the power fails at, ``current`` is whole:
@@ -12,32 +13,26 @@ names; who sent it is for TLS, or a fingerprint that was asked for, to say.
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from spikebottlenet.bundle import Half, open_bundle
+from spikebottlenet.durable_folder import InUseError, exclusive, force_to_disk, writing
 from spikebottlenet.errors import BundleError, StoreError
-from spikebottlenet.incoming_bundle import (
-    MAX_BUNDLE_BYTES,
-    IncomingBundle,
-    force_to_disk,
-    parse_manifest,
-    writing,
-)
+from spikebottlenet.incoming_bundle import MAX_BUNDLE_BYTES, IncomingBundle, parse_manifest
 from spikebottlenet.logs import fields
 
 log = logging.getLogger(__name__)
 
 _FINGERPRINT = re.compile(r"[0-9a-f]{64}")
-_CURRENT, _PREVIOUS = "current", "previous"
+_CURRENT, _PREVIOUS, _LEFT = "current", "previous", "left"
 
 
 @dataclass(frozen=True)
@@ -70,10 +65,33 @@ class BundleStore:
         """Folder of the bundle that was in use before."""
         return self._linked(_PREVIOUS)
 
+    @property
+    def left(self) -> str:
+        """Fingerprint of the bundle that was rolled back from, until it is asked for again."""
+        place = self._linked(_LEFT)
+        return "" if place is None else place.name
+
+    def usable(self, half: Half) -> Path | None:
+        """The current bundle; the previous one if that is damaged; None if both are."""
+        for place in (self.current, self.previous):
+            if place is not None and self.holds(place.name, half):
+                return place
+        return None
+
     def bundles(self) -> list[StoredBundle]:
         """Every bundle, the latest first."""
         with writing(self.folder):
-            found = [self._stored(path) for path in self._bundle_folders()]
+            found = [
+                StoredBundle(
+                    fingerprint=path.name,
+                    folder=path,
+                    bytes=sum(file.stat().st_size for file in path.iterdir()),
+                    stored_unix_s=path.stat().st_mtime,
+                    is_current=path == self.current,
+                    is_previous=path == self.previous,
+                )
+                for path in self._bundle_folders()
+            ]
         return sorted(found, key=lambda stored: stored.stored_unix_s, reverse=True)
 
     def holds(self, fingerprint: str, half: Half) -> bool:
@@ -92,7 +110,7 @@ class BundleStore:
             StoreError: the folder cannot be written.
         """
         if (self.folder / "bundles").is_dir():
-            with contextlib.suppress(_InUseError), self._changing():
+            with contextlib.suppress(InUseError), self._changing():
                 shutil.rmtree(self._incoming, ignore_errors=True)
 
     @contextmanager
@@ -156,6 +174,8 @@ class BundleStore:
     def rollback(self) -> Path:
         """Make the previous bundle the current one, and the current one the previous.
 
+        The one that is left is not taken again unless it is asked for by ``use`` or ``install``.
+
         Raises:
             BundleError: there is none to go back to.
             StoreError: the links cannot be changed.
@@ -168,7 +188,9 @@ class BundleStore:
                     "by its fingerprint"
                 )
             with writing(self.folder):
-                self._link(_CURRENT, previous)  # first: it is what was asked for
+                if current is not None:
+                    self._link(_LEFT, current)
+                self._link(_CURRENT, previous)  # before the other: it is what was asked for
                 if current is not None:
                     self._link(_PREVIOUS, current)
             return previous
@@ -191,19 +213,8 @@ class BundleStore:
 
     def _bundle_folders(self) -> list[Path]:
         folder = self.folder / "bundles"
-        if not folder.is_dir():
-            return []
-        return [path for path in folder.iterdir() if _FINGERPRINT.fullmatch(path.name)]
-
-    def _stored(self, path: Path) -> StoredBundle:
-        return StoredBundle(
-            fingerprint=path.name,
-            folder=path,
-            bytes=sum(file.stat().st_size for file in path.iterdir()),
-            stored_unix_s=path.stat().st_mtime,
-            is_current=path == self.current,
-            is_previous=path == self.previous,
-        )
+        paths = folder.iterdir() if folder.is_dir() else ()
+        return [path for path in paths if _FINGERPRINT.fullmatch(path.name)]
 
     def _use(self, place: Path) -> Path:
         """Swap the links. A crash between the two leaves the old current; a second try mends it."""
@@ -213,6 +224,8 @@ class BundleStore:
                 if current is not None:
                     self._link(_PREVIOUS, current)
                 self._link(_CURRENT, place)
+            if place.name == self.left:
+                (self.folder / _LEFT).unlink()
         self._forget()
         return place
 
@@ -239,21 +252,5 @@ class BundleStore:
         place.rename(away)
         shutil.rmtree(away, ignore_errors=True)
 
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Be the only process that changes the store; the kernel ends that when a process dies."""
-        with writing(self.folder):
-            (self.folder / "bundles").mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / "bundles" / ".lock").open("a")
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise _InUseError(
-                    f"another process changes the bundles in {self.folder}: wait for its end"
-                ) from error
-            yield
-
-
-class _InUseError(StoreError):
-    pass
+    def _changing(self) -> AbstractContextManager[None]:
+        return exclusive(self.folder / "bundles" / ".lock")

@@ -1,16 +1,13 @@
 """A bundle on its way into a store: bounded while it comes, checked before it counts."""
 
-import errno
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
 from spikebottlenet.bundle import Half, Manifest, open_bundle, write_manifest
-from spikebottlenet.errors import BundleError, ConfigError, StoreError
+from spikebottlenet.durable_folder import force_to_disk, writing
+from spikebottlenet.errors import BundleError, ConfigError
 
 MAX_BUNDLE_BYTES = 256 * 1024 * 1024
 MAX_MANIFEST_BYTES = 1024 * 1024  # of its JSON; the shipped one has 2 kB
@@ -140,34 +137,3 @@ class IncomingBundle:
         self._offset = 0
         with writing(self.folder):
             self._file = (self.folder / name).open("xb")
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Say what is wrong with a disk, and what to do.
-
-    Raises:
-        StoreError: in place of any OSError of the block.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "free some room on that disk"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "run as the daemon's user, or name another folder"
-        else:
-            remedy = "check the disk, or name another folder"
-        raise StoreError(
-            f"cannot use {folder} for bundles: {error.strerror or error}; the bundle in use is "
-            f"kept: {remedy}"
-        ) from error
-
-
-def force_to_disk(path: Path) -> None:
-    """Return when a file's bytes, or a folder's names, will outlive the power."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
