@@ -1,0 +1,1 @@
+"""Strangers at a cloud-node, and what good clients notice: ``python -m tests.strangers``."""

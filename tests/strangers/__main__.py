@@ -1,0 +1,176 @@
+"""Run every storm against real cloud-nodes and write ``build/strangers.json``; about two minutes.
+
+Latency is measured in turns, without and with the strangers, so that a noisy machine hits both
+alike. Memory is the kernel's VmRSS, and VmHWM for the peak.
+"""
+
+import asyncio
+import datetime
+import json
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from spikebottlenet.rpc.security import ChannelSecurity
+from tests.door import DAY, Certificates, ask
+from tests.strangers.client import GoodClient, good_client
+from tests.strangers.daemon import Guarded, guarded_cloud
+from tests.strangers.storms import (
+    AbandonedStreams,
+    HugeMessages,
+    IdleConnections,
+    Knocking,
+    Storm,
+)
+
+REPORT = Path("build/strangers.json")
+ROUNDS = 2
+REQUESTS = 150  # of a round, without and with strangers
+SETTLE_WITHIN_S = 15.0
+WRONG = (("authorization", "Bearer nobody-knows-this-one"),)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One storm: what strangers saw, what it cost the daemon, what good clients noticed."""
+
+    storm: str
+    daemon: str
+    seen: dict[str, int]
+    rss_mib: dict[str, float]  # before, peak, after
+    descriptors: dict[str, int]  # before, peak, after
+    quiet_ms: dict[str, float]  # p50, p99
+    stormed_ms: dict[str, float]
+    good_requests: int
+    good_failed: int
+
+
+def percentiles(times: list[float]) -> dict[str, float]:
+    cuts = statistics.quantiles(times, n=100, method="inclusive")
+    return {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
+
+
+def descriptors(cloud: Guarded) -> int:
+    return len(os.listdir(f"/proc/{cloud.daemon.process.pid}/fd"))  # noqa: PTH208, a count
+
+
+async def settled(cloud: Guarded, wanted: int) -> int:
+    """Descriptors once they are back at ``wanted``, or after a while."""
+    deadline = time.monotonic() + SETTLE_WITHIN_S
+    while (now := descriptors(cloud)) > wanted and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    return now
+
+
+async def measure(storm: Storm, client: GoodClient, kind: str) -> Outcome:
+    cloud, quiet, stormed = storm.cloud, [], []
+    before, open_before = cloud.memory_mib("VmRSS"), descriptors(cloud)
+    open_peak, already_failed = open_before, len(client.failed)
+    cloud.forget_peak()
+    for _ in range(ROUNDS):
+        quiet += await client.latencies_ms(REQUESTS)
+        await storm.begin()
+        try:
+            stormed += await client.latencies_ms(REQUESTS)
+            open_peak = max(open_peak, descriptors(cloud))
+        finally:
+            await storm.end()
+        open_after = await settled(cloud, open_before)
+    return Outcome(
+        storm=storm.name,
+        daemon=kind,
+        seen=dict(storm.seen),
+        rss_mib={
+            "before": before,
+            "peak": cloud.memory_mib("VmHWM"),
+            "after": cloud.memory_mib("VmRSS"),
+        },
+        descriptors={"before": open_before, "peak": open_peak, "after": open_after},
+        quiet_ms=percentiles(quiet),
+        stormed_ms=percentiles(stormed),
+        good_requests=2 * ROUNDS * REQUESTS,
+        good_failed=len(client.failed) - already_failed,
+    )
+
+
+async def statuses(plain: Guarded, tls: Guarded, other: Certificates) -> dict[str, str]:
+    """How each kind of stranger is refused."""
+    files = tls.files
+    assert files is not None
+    token = tls.good.token_file
+    no_certificate = ChannelSecurity(ca=files.ca, token_file=token)
+    foreign = ChannelSecurity(
+        ca=files.ca, cert=other.client_cert, key=other.client_key, token_file=token
+    )
+    cases = {
+        "good client, token": ask(plain.port, plain.good),
+        "good client, TLS, certificate and token": ask(tls.port, tls.good),
+        "no token": ask(plain.port),
+        "wrong token": ask(plain.port, metadata=WRONG),
+        "certificate, no token": ask(tls.port, tls.good, metadata=()),
+        "certificate, wrong token": ask(tls.port, tls.good, metadata=WRONG),
+        "token, no certificate": ask(tls.port, no_certificate),
+        "token, certificate of another CA": ask(tls.port, foreign),
+        "server of another CA": ask(tls.port, replace(tls.good, ca=other.ca)),
+        "plain text to a TLS port": ask(tls.port, plain.good),
+        "TLS to a plain port": ask(plain.port, tls.good),
+    }
+    found = {name: (await case).name for name, case in cases.items()}
+    files.client("camera-7", since=datetime.datetime.now(datetime.UTC) - 3 * DAY)
+    found["token, expired certificate"] = (await ask(tls.port, tls.good)).name
+    files.client("camera-7")
+    return found
+
+
+async def main() -> int:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "other").mkdir()
+        other = Certificates(folder / "other")
+        with (
+            guarded_cloud(folder / "plain", tls=False) as plain,
+            guarded_cloud(folder / "tls", tls=True) as tls,
+        ):
+            refused = await statuses(plain, tls, other)
+            outcomes = []
+            async with good_client(plain) as client:
+                for storm in (
+                    IdleConnections(plain, greet=False),
+                    IdleConnections(plain, greet=True),
+                    AbandonedStreams(plain, spoken=False),
+                    AbandonedStreams(plain, spoken=True),
+                    HugeMessages(plain, known=False),
+                    HugeMessages(plain, known=True),
+                    Knocking(plain, "wrong token", ChannelSecurity(), metadata=WRONG),
+                ):
+                    outcomes.append(await measure(storm, client, "tokens"))
+                    print(outcomes[-1], flush=True)
+            async with good_client(tls) as client:
+                for storm in (
+                    IdleConnections(tls, greet=False),
+                    Knocking(tls, "plain text to TLS", ChannelSecurity()),
+                ):
+                    outcomes.append(await measure(storm, client, "TLS, certificates, tokens"))
+                    print(outcomes[-1], flush=True)
+    report = {
+        "descriptors_limit": {"soft": soft, "hard": hard},
+        "seconds": round(time.monotonic() - started, 1),
+        "refused": refused,
+        "storms": [asdict(outcome) for outcome in outcomes],
+    }
+    REPORT.parent.mkdir(exist_ok=True)
+    REPORT.write_text(json.dumps(report, indent=1) + "\n")
+    print(json.dumps(refused, indent=1), f"written to {REPORT}", sep="\n")
+    return sum(outcome.good_failed for outcome in outcomes) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
