@@ -1,4 +1,4 @@
-"""Run every storm against real cloud-nodes and write ``build/strangers.json``; about two minutes.
+"""Run every storm against real cloud-nodes and write ``build/strangers.json``; under three minutes.
 
 Latency is measured in turns, without and with the strangers, so that a noisy machine hits both
 alike. Memory is the kernel's VmRSS, and VmHWM for the peak.
@@ -30,7 +30,7 @@ from tests.strangers.storms import (
 
 REPORT = Path("build/strangers.json")
 ROUNDS = 2
-REQUESTS = 150  # of a round, without and with strangers
+REQUESTS = 80  # of a round, without and with strangers
 SETTLE_WITHIN_S = 15.0
 WRONG = (("authorization", "Bearer nobody-knows-this-one"),)
 

@@ -10,13 +10,19 @@ from h2.events import RemoteSettingsChanged, ResponseReceived, StreamReset, Trai
 
 SERVICE = "/spikebottlenet.rpc.v1.CoInference/"
 _PLACES = 5_000  # connections from one loopback address: a port each
+_BIND_ADDRESS_NO_PORT = 24  # ip(7): a port is looked for when the other side is known
 
 
 def connect(port: int, number: int = 0) -> socket.socket:
-    """TCP to this machine, from one of many loopback addresses so that ports suffice."""
+    """TCP to this machine, from one of many loopback addresses so that ports suffice.
+
+    It ends with a reset, which keeps no port back for a minute.
+    """
     line = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         line.settimeout(10)
+        line.setsockopt(socket.IPPROTO_IP, _BIND_ADDRESS_NO_PORT, 1)
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         line.bind((f"127.0.1.{1 + number // _PLACES}", 0))
         line.connect(("127.0.0.1", port))
     except OSError:
