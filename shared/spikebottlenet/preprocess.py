@@ -6,26 +6,42 @@ floating-point samples scaled to 8, then the centre square (``crop`` of the shor
 from the header and refused before anything is decoded.
 """
 
-import io
 from collections.abc import Iterator
 from functools import cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import ImageError, SpikeBottleNetError, TooLargeError
+from spikebottlenet.image_limits import (
+    REFUSED_FORMATS,
+    ImageBytes,
+    check_file,
+    drop_long_exif,
+)
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-# Decoded and turned or cropped, 8 bytes a pixel at most: 400 MB. Pillow keeps RGB in 4 bytes. A
-# JPEG takes far less (see draft); a small device should allow fewer pixels.
+# Bytes a pixel, measured: 8 at most for PNG, TIFF and the like, 15 for WebP, 18 for JPEG 2000; far
+# less for a JPEG (see draft). So 50 megapixels may take 900 MB: a small device should allow fewer.
 MAX_IMAGE_PIXELS = 50_000_000
 _TILE_PIXELS = 1 << 16
+
+# EXIF 2.32, tag 274: what turns the stored image upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = (5, 6, 7, 8)
 _DRAFT_FACTOR = 4  # a JPEG is decoded at no less than this many times the side wanted
-_REFUSED_FORMATS = {"EPS"}  # Pillow starts an outside interpreter for it
 
 
 def read_image(
@@ -35,18 +51,20 @@ def read_image(
 
     Raises:
         ImageError: empty, truncated or not an image.
-        TooLargeError: more pixels than ``max_image_pixels``.
+        TooLargeError: more than ``max_image_pixels``, or than a limit of ``image_limits``.
     """
     if not data:
         raise ImageError("image is empty (0 bytes): give the bytes of an image file")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
+        check_file(data, max_pixels=max_image_pixels)
+        with Image.open(ImageBytes(data), formats=_formats()) as image:
             width, height = image.size
             if width * height > max_image_pixels:
                 raise TooLargeError(
                     f"image is {width} x {height}, wanted at most {max_image_pixels} pixels: "
                     "scale it down, or raise max_image_pixels"
                 )
+            drop_long_exif(image)
             image.draft("RGB", (wanted.side * _DRAFT_FACTOR, wanted.side * _DRAFT_FACTOR))
             return fit_square(image, wanted)
     except SpikeBottleNetError:
@@ -65,16 +83,17 @@ def read_image(
 
 
 def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
-    """Turn ``image`` upright, and give its centre square on 8 bits, RGB, uint8 [side, side, 3]."""
-    ImageOps.exif_transpose(image, in_place=True)  # a copy would be held beside the original
-    box, size = (0, 0, *image.size), (wanted.side, wanted.side)
-    if image.size != size:
+    """Give the centre square, upright, on 8 bits, RGB, as uint8 [side, side, 3]."""
+    image.load()
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    width, height = reversed(image.size) if orientation in _SIDEWAYS else image.size
+    box, size = (0, 0, width, height), (wanted.side, wanted.side)
+    if (width, height) != size:
         # Cropping first keeps a 1 x 50,000,000 strip from being blown up.
-        width, height = image.size
         edge = max(1, round(wanted.crop * min(width, height)))
         left, top = (width - edge) // 2, (height - edge) // 2
         box = (left, top, left + edge, top + edge)
-    square = _rgb(image, box, wanted.mean_colour)
+    square = _rgb(image, orientation, box, wanted.mean_colour)
     if square.size != size:
         # Down by area averages, which neither blur nor ring; up by straight lines.
         shrinks = square.width >= wanted.side
@@ -85,20 +104,51 @@ def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
 @cache
 def _formats() -> tuple[str, ...]:
     Image.init()
-    return tuple(sorted(set(Image.OPEN) - _REFUSED_FORMATS))
+    return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS))
 
 
-def _rgb(image: Image.Image, box: Box, mean_colour: tuple[int, int, int]) -> Image.Image:
-    """A part of an image as RGB, made tile by tile: conversions take up to 24 bytes a pixel."""
-    if image.mode == "RGB" and not image.has_transparency_data:
+def _rgb(
+    image: Image.Image, orientation: int, box: Box, mean_colour: tuple[int, int, int]
+) -> Image.Image:
+    """A part of the upright image as RGB, made tile by tile.
+
+    On the whole, the turn and the conversions would hold up to 24 bytes a pixel.
+    """
+    turn = _TURNS.get(orientation)
+    if image.mode == "RGB" and turn is None and not image.has_transparency_data:
         return image.crop(box)
     full = _full_scale(image)
     left, top, right, bottom = box
     square = Image.new("RGB", (right - left, bottom - top))
     for tile in _tiles(box):
-        part = _flatten(_to_eight_bits(image.crop(tile), full), mean_colour)
-        square.paste(part, (tile[0] - left, tile[1] - top))
+        part = image.crop(_before_turn(tile, orientation, image.size))
+        upright = part if turn is None else part.transpose(turn)
+        colours = _flatten(_to_eight_bits(upright, full), mean_colour)
+        square.paste(colours, (tile[0] - left, tile[1] - top))
     return square
+
+
+def _before_turn(box: Box, orientation: int, size: tuple[int, int]) -> Box:
+    """Where a box of the upright image lies in the stored one of ``size``."""
+    left, top, right, bottom = box
+    width, height = size
+    match orientation:
+        case 2:
+            return width - right, top, width - left, bottom
+        case 3:
+            return width - right, height - bottom, width - left, height - top
+        case 4:
+            return left, height - bottom, right, height - top
+        case 5:
+            return top, left, bottom, right
+        case 6:
+            return top, height - right, bottom, height - left
+        case 7:
+            return width - bottom, height - right, width - top, height - left
+        case 8:
+            return width - bottom, left, width - top, right
+        case _:
+            return box
 
 
 def _tiles(box: Box) -> Iterator[Box]:

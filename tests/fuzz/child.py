@@ -20,10 +20,11 @@ def main() -> None:
     """Fuzz until libFuzzer ends the process; the slowest and the largest so far lie in a file."""
     name, work, *arguments = sys.argv[1:]
     with atheris.instrument_imports(include=INSTRUMENTED):
-        from tests.fuzz.limits import Cost, run_watched
+        from tests.fuzz.limits import Cost, give_back_memory, run_watched
         from tests.fuzz.targets import open_target
 
         target = open_target(name)
+    give_back_memory()
     worst = Cost(0.0, 0)
 
     def run(data: bytes) -> None:

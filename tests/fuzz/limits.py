@@ -7,6 +7,7 @@ before each input, gives the figure. Both see what C code allocates, which trace
 """
 
 import contextlib
+import ctypes
 import os
 import resource
 import time
@@ -23,6 +24,9 @@ _PAGE_BYTES = resource.getpagesize()
 _PROC = Path("/proc/self")
 _RESET_PEAK = b"5"  # proc(5), clear_refs: the peak resident set size becomes the present one
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
+_GIVEN_BACK_BYTES = 256 * 1024
+
 Target = Callable[[bytes], None]
 
 
@@ -36,6 +40,17 @@ class Cost:
 
     cpu_s: float
     peak_bytes: int  # resident, above what was before
+
+
+def give_back_memory() -> None:
+    """Have glibc return freed memory at once, for this process's life.
+
+    Else what one input took and freed hides what the next one takes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _GIVEN_BACK_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _GIVEN_BACK_BYTES)
 
 
 def run_watched(target: Target, data: bytes) -> Cost:
