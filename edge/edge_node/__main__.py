@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from edge_node.answering import Answering
+from edge_node.bundle_command import bundle_main
 from edge_node.class_names import ClassNames
 from edge_node.cloud_link import CloudLink
 from edge_node.cloud_stream import Connect, Connection
 from edge_node.delivery import Delivery
+from edge_node.fetch import MAX_PART_BYTES, bundle_for_start
 from edge_node.head_worker import Head, HeadWorker
 from edge_node.models import ServedModel, ServedModels
 from edge_node.queue import DurableQueue
@@ -17,16 +20,19 @@ from edge_node.settings import EdgeSettings
 from edge_node.store import Store
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
+from spikebottlenet.bundle_store import BundleStore
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
-from spikebottlenet.errors import ConfigError
+from spikebottlenet.errors import ConfigError, UnavailableError
+from spikebottlenet.listening import file_or_none
 from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.security import call_metadata
 from spikebottlenet.rpc.server import ServiceCollector, running_server
+from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
+from spikebottlenet.state_dir import state_dir
 
 _MESSAGE_ROOM_BYTES = 1024  # of a message beside its image
-_CLOUD_MESSAGE_BYTES = 64 * 1024  # more than any answer needs
 
 ABOUT = """Edge half of SpikeBottleNet: takes image files from clients, runs the spiking head, sends
 the spikes to a cloud-node and answers with its prediction, or with its own (source: edge_exit) when
@@ -38,7 +44,8 @@ EXAMPLE = """examples:
   edge-node --cloud 192.0.2.7:50061          a cloud-node on another machine
   edge-node --config edge.yaml --radio lte   settings from a file, one of them changed
 then: spikebottlenet send photo.jpg
-see also: edge-node queue --help             what is stored for the cloud"""
+see also: edge-node queue --help             what is stored for the cloud
+          edge-node bundle --help            bundles fetched from the cloud"""
 
 
 def _port(address: str) -> int:
@@ -76,10 +83,10 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
         )
 
     async def change(fresh: EdgeSettings) -> None:
-        await models.change(bundle_folders(fresh.bundle))
+        await models.change(await _folders(fresh, connect))
 
     models = ServedModels(build)
-    bundles = [open_bundle(folder, Half.EDGE) for folder in bundle_folders(settings.bundle)]
+    bundles = [open_bundle(folder, Half.EDGE) for folder in await _folders(settings, connect)]
     collector = ServiceCollector()
     head_worker = HeadWorker(max_waiting=settings.max_waiting)
     with head_worker.running() as worker:
@@ -104,13 +111,27 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     service.log_totals(ledger, expired=worker.expired)
 
 
+async def _folders(settings: EdgeSettings, connect: Connect) -> list[Path]:
+    if not settings.bundle_from_cloud:
+        return bundle_folders(settings.bundle)
+    store = BundleStore(file_or_none(settings.bundle_store) or state_dir())
+    connection = connect()
+    async with connection.channel as channel:
+        stub = CoInferenceStub(channel)
+        try:
+            return [await bundle_for_start(stub, store, metadata=connection.metadata)]
+        except UnavailableError as error:
+            raise UnavailableError(
+                f"no bundle yet, and none from the cloud-node at {settings.cloud}: {error}; start "
+                "that first, or give a bundle with --bundle"
+            ) from error
+
+
 def _connector(settings: EdgeSettings) -> Connect:
     security = settings.cloud_security()
 
     def connect() -> Connection:
-        channel = make_channel(
-            settings.cloud, max_message_bytes=_CLOUD_MESSAGE_BYTES, security=security
-        )
+        channel = make_channel(settings.cloud, max_message_bytes=MAX_PART_BYTES, security=security)
         return Connection(channel, call_metadata(security))
 
     return connect
@@ -119,8 +140,9 @@ def _connector(settings: EdgeSettings) -> Connect:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if given[:1] == ["queue"]:
-        sys.exit(queue_main(given[1:]))
+    commands = {"queue": queue_main, "bundle": bundle_main}
+    if given and given[0] in commands:
+        sys.exit(commands[given[0]](given[1:]))
     run_daemon(EdgeSettings, serve, given, prog="edge-node", about=ABOUT, example=EXAMPLE)
 
 

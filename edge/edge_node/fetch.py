@@ -100,10 +100,10 @@ async def fetch_bundle(
             manifest = await _on_disk(partial(parse_manifest, text, fingerprint=fingerprint.hex()))
             found = manifest.fingerprint
             if unless_left and found == store.left:
-                current = store.current
-                if current and await _on_disk(partial(store.holds, current.name, Half.EDGE)):
+                usable = await _on_disk(partial(store.usable, Half.EDGE))
+                if usable is not None:
                     log.info("cloud's bundle was rolled back from", extra=fields(fingerprint=found))
-                    return current
+                    return usable
             if await _on_disk(partial(store.holds, found, Half.EDGE)):
                 return await _on_disk(partial(store.use, found))
             folder = await _files(stub, store, text, found, metadata, patience.silence_s)

@@ -24,6 +24,10 @@ class EdgeSettings(DaemonSettings):
     cloud_cert: str = Field("", description="PEM file of the certificate shown to the cloud-node")
     cloud_key: str = Field("", description="PEM file of that certificate's private key")
     cloud_token_file: str = Field("", description="file of the token shown to the cloud-node")
+    bundle_from_cloud: bool = Field(
+        False, description="fetch the cloud-node's bundle at the start and on SIGHUP, not `bundle`"
+    )
+    bundle_store: str = Field("", description="folder of fetched bundles; '' for the usual place")
     deadline_ms: int = Field(
         2000, ge=1, description="wait for the cloud, then the edge exit answers; milliseconds"
     )
