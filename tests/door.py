@@ -34,6 +34,7 @@ from spikebottlenet.rpc.v1.coinference_pb2_grpc import (
 
 OPEN = ServerSecurity()
 USUAL = ServerLimits()
+ANYTHING = InferRequest(frames=[b""])
 DAY = datetime.timedelta(days=1)
 
 
@@ -81,12 +82,14 @@ async def asking(
         yield CoInferenceStub(line)
 
 
-async def ask(port: int, security: ChannelSecurity = PLAINTEXT, **more) -> grpc.StatusCode:
+async def ask(
+    port: int, security: ChannelSecurity = PLAINTEXT, request: InferRequest = ANYTHING, **more
+) -> grpc.StatusCode:
     """One call on a connection of its own; how it ended."""
     more.setdefault("metadata", call_metadata(security))
     async with asking(port, security) as stub:
         try:
-            await stub.Infer(InferRequest(frames=[b""]), timeout=10, **more)
+            await stub.Infer(request, timeout=10, **more)
         except grpc.aio.AioRpcError as error:
             return error.code()
     return grpc.StatusCode.OK

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from spikebottlenet.rpc.security import ChannelSecurity
 from tests.door import DAY, Certificates, ask
-from tests.strangers.client import GoodClient, good_client
+from tests.strangers.client import GoodClient, good_client, image_request
 from tests.strangers.daemon import Guarded, guarded_cloud
 from tests.strangers.storms import (
     AbandonedStreams,
@@ -30,7 +30,7 @@ from tests.strangers.storms import (
 
 REPORT = Path("build/strangers.json")
 ROUNDS = 2
-REQUESTS = 80  # of a round, without and with strangers
+BLOCK_S = 2.0  # of a round, without strangers and with them
 SETTLE_WITHIN_S = 15.0
 WRONG = (("authorization", "Bearer nobody-knows-this-one"),)
 
@@ -70,13 +70,13 @@ async def settled(cloud: Guarded, wanted: int) -> int:
 async def measure(storm: Storm, client: GoodClient, kind: str) -> Outcome:
     cloud, quiet, stormed = storm.cloud, [], []
     before, open_before = cloud.memory_mib("VmRSS"), descriptors(cloud)
-    open_peak, already_failed = open_before, len(client.failed)
+    open_peak, asked, failed = open_before, client.asked, len(client.failed)
     cloud.forget_peak()
     for _ in range(ROUNDS):
-        quiet += await client.latencies_ms(REQUESTS)
+        quiet += await client.latencies_ms(seconds=BLOCK_S)
         await storm.begin()
         try:
-            stormed += await client.latencies_ms(REQUESTS)
+            stormed += await client.latencies_ms(seconds=BLOCK_S)
             open_peak = max(open_peak, descriptors(cloud))
         finally:
             await storm.end()
@@ -93,8 +93,8 @@ async def measure(storm: Storm, client: GoodClient, kind: str) -> Outcome:
         descriptors={"before": open_before, "peak": open_peak, "after": open_after},
         quiet_ms=percentiles(quiet),
         stormed_ms=percentiles(stormed),
-        good_requests=2 * ROUNDS * REQUESTS,
-        good_failed=len(client.failed) - already_failed,
+        good_requests=client.asked - asked,
+        good_failed=len(client.failed) - failed,
     )
 
 
@@ -102,14 +102,14 @@ async def statuses(plain: Guarded, tls: Guarded, other: Certificates) -> dict[st
     """How each kind of stranger is refused."""
     files = tls.files
     assert files is not None
-    token = tls.good.token_file
+    image, token = image_request(), tls.good.token_file
     no_certificate = ChannelSecurity(ca=files.ca, token_file=token)
     foreign = ChannelSecurity(
         ca=files.ca, cert=other.client_cert, key=other.client_key, token_file=token
     )
     cases = {
-        "good client, token": ask(plain.port, plain.good),
-        "good client, TLS, certificate and token": ask(tls.port, tls.good),
+        "good client, token": ask(plain.port, plain.good, image),
+        "good client, TLS, certificate and token": ask(tls.port, tls.good, image),
         "no token": ask(plain.port),
         "wrong token": ask(plain.port, metadata=WRONG),
         "certificate, no token": ask(tls.port, tls.good, metadata=()),
