@@ -51,6 +51,7 @@ class Fuzzer:
     def fuzz(self, seconds: float) -> FuzzResult:
         """Fuzz for so long, on after a crash, from the kept corpus and what was found before."""
         self._prepare()
+        (self._work / "costs.json").unlink(missing_ok=True)
         result = FuzzResult(self._name)
         ends = time.monotonic() + seconds
         while (left := int(ends - time.monotonic())) > 0 and len(result.crashes) < _MAX_CRASHES:

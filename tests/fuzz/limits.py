@@ -53,7 +53,7 @@ def give_back_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, _GIVEN_BACK_BYTES)
 
 
-def run_watched(target: Target, data: bytes) -> Cost:
+def run_watched(target: Target, data: bytes, *, hang_s: float = HANG_S) -> Cost:
     """Give ``data`` to ``target``; errors that this project raises on purpose are fine.
 
     Raises:
@@ -69,8 +69,8 @@ def run_watched(target: Target, data: bytes) -> Cost:
             _refuse_hidden_memory_error(error)
         peak_bytes = max(0, _peak() - before)
     cost = Cost(time.process_time() - started, peak_bytes)
-    if cost.cpu_s > HANG_S:
-        raise LimitError(f"{len(data)} bytes took {cost.cpu_s:.2f} s, wanted at most {HANG_S}")
+    if cost.cpu_s > hang_s:
+        raise LimitError(f"{len(data)} bytes took {cost.cpu_s:.2f} s, wanted at most {hang_s}")
     if cost.peak_bytes > ALLOCATION_BYTES:
         raise LimitError(f"{len(data)} bytes took {cost.peak_bytes >> 20} MiB of memory")
     return cost

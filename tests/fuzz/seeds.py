@@ -81,7 +81,10 @@ def _manifests() -> Iterator[bytes]:
     manifest = open_bundle(default_bundle(), Half.EDGE).manifest
     plain = manifest.model_dump(mode="json")
     architecture = plain["architecture"] | {"classes": 2}
+    operations = plain["operations"] | {"head_layers": plain["operations"]["head_layers"][:1]}
+    files = {name: plain["files"][name] for name in Half.EDGE.value}
     small = plain | {"architecture": architecture, "class_names": ["a", "b"]}
+    small |= {"operations": operations, "files": files}
     yield yaml.safe_dump(small, sort_keys=False).encode()
     small["measured"] = None
     yield yaml.safe_dump(small, sort_keys=False, default_flow_style=True).encode()
