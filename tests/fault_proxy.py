@@ -191,7 +191,7 @@ class _Carried:
                     free_at = max(free_at, time.monotonic()) + size / way.bytes_per_s
                 piece, data = data[:size], data[size:]
                 await _until(free_at)
-                if self.is_dead():
+                if self.is_dead() or writer.is_closing():
                     proxy.swallowed += len(piece)
                     continue
                 piece, flipped = corruption.apply(piece, proxy.faults.way(name).corrupt_per_byte)
