@@ -23,6 +23,7 @@ Chunks = dict[str, bytes]
 _STEPS = """
 import sys
 from pathlib import Path
+from spikebottlenet.bundle import Half
 from spikebottlenet.bundle_store import BundleStore
 from tests.test_bundle_store import install, renamed
 
@@ -38,7 +39,7 @@ def killing(kind, arguments):
             os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(killing)
-store.rollback() if name == "rollback" else install(store, renamed(name))
+store.rollback(Half.EDGE) if name == "rollback" else install(store, renamed(name))
 """
 
 
@@ -75,7 +76,7 @@ def test_an_empty_store_has_nothing_and_makes_nothing(store: BundleStore) -> Non
     assert (store.current, store.previous, store.bundles()) == (None, None, [])
     assert not store.folder.exists()
     with pytest.raises(BundleError, match="no earlier bundle"):
-        store.rollback()
+        store.rollback(Half.EDGE)
 
 
 def test_the_new_bundle_is_current_and_the_old_one_previous(store: BundleStore) -> None:
@@ -88,9 +89,9 @@ def test_the_new_bundle_is_current_and_the_old_one_previous(store: BundleStore) 
     assert open_bundle(store.current, Half.EDGE).manifest == two.manifest
     assert open_bundle(store.previous, Half.EDGE).fingerprint == one.fingerprint
     assert open_bundle(store.folder / "current", Half.EDGE).fingerprint == two.fingerprint
-    assert store.rollback() == store.current
+    assert store.rollback(Half.EDGE) == store.current
     assert store.current.name == one.fingerprint
-    assert store.rollback().name == two.fingerprint
+    assert store.rollback(Half.EDGE).name == two.fingerprint
 
 
 def test_the_bundle_left_by_a_rollback_is_known_until_it_is_asked_for(store: BundleStore) -> None:
@@ -98,9 +99,9 @@ def test_the_bundle_left_by_a_rollback_is_known_until_it_is_asked_for(store: Bun
     install(store, one)
     install(store, two)
     assert store.left == ""
-    store.rollback()
+    store.rollback(Half.EDGE)
     assert store.left == two.fingerprint
-    store.rollback()
+    store.rollback(Half.EDGE)
     assert store.left == one.fingerprint
     store.use(two.fingerprint)
     assert store.left == one.fingerprint
@@ -117,6 +118,15 @@ def test_a_damaged_current_bundle_leaves_the_previous_one_usable(store: BundleSt
     assert store.usable(Half.EDGE) == first
     (first / PRIOR).unlink()
     assert store.usable(Half.EDGE) is None
+
+
+def test_there_is_no_going_back_to_a_damaged_bundle(store: BundleStore) -> None:
+    first = install(store, renamed("one"))
+    second = install(store, renamed("two"))
+    (first / PRIOR).unlink()
+    with pytest.raises(BundleError, match="is damaged"):
+        store.rollback(Half.EDGE)
+    assert store.current == second
 
 
 def test_the_same_bundle_again_changes_nothing(store: BundleStore) -> None:
@@ -274,7 +284,7 @@ def test_a_manifest_that_the_disk_would_alter_is_refused(store: BundleStore) -> 
 def test_two_do_not_change_a_store_at_a_time(store: BundleStore, bundle: Bundle) -> None:
     text = bundle.manifest.canonical_json()
     with store.receiving(text, Half.EDGE) as incoming:
-        for change in (store.rollback, lambda: store.use("0" * 64)):
+        for change in (lambda: store.rollback(Half.EDGE), lambda: store.use("0" * 64)):
             with pytest.raises(StoreError, match="another process"):
                 change()
         with pytest.raises(StoreError, match="another process"), store.receiving(text, Half.EDGE):

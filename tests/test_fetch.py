@@ -120,7 +120,7 @@ async def test_a_cloud_node_s_bundle_is_fetched_and_opens(
         }
         await fetch_bundle(stub, store, fingerprint=bytes.fromhex(other.fingerprint))
         assert store.current.name == other.fingerprint
-        assert store.rollback().name == bundle.fingerprint
+        assert store.rollback(Half.EDGE).name == bundle.fingerprint
         with pytest.raises(ModelMismatchError, match="cloud holds"):
             await fetch_bundle(stub, store, fingerprint=bytes(32))
     assert store.current.name == bundle.fingerprint
@@ -134,7 +134,7 @@ async def test_what_is_here_already_is_not_sent_again(store: BundleStore) -> Non
         place = await fetch_bundle(stub, store, metadata=metadata)
         assert cloud.asked == [[], list(Half.EDGE.value)]
         assert [sent["authorization"] for sent in cloud.metadata] == ["Bearer x"] * 2
-        store.rollback()
+        store.rollback(Half.EDGE)
         assert await fetch_bundle(stub, store) == place == store.current
         assert cloud.asked == [[], list(Half.EDGE.value), []]
         (place / PRIOR).write_bytes(b"damaged")
@@ -289,12 +289,12 @@ async def test_a_daemon_starts_with_what_it_has_while_the_cloud_is_away(
 async def test_a_daemon_does_not_take_again_what_was_rolled_back(store: BundleStore) -> None:
     async with serving(honest(TWO)) as (_, stub):
         assert (await bundle_for_start(stub, store)).name == TWO.fingerprint
-        one = store.rollback()
+        one = store.rollback(Half.EDGE)
         assert await bundle_for_start(stub, store) == store.current == one
         fingerprint = bytes.fromhex(TWO.fingerprint)
         await bundle_for_start(stub, store, fingerprint=fingerprint)  # unless it is asked for
         assert store.current.name == TWO.fingerprint
-        store.rollback()
+        store.rollback(Half.EDGE)
         await fetch_bundle(stub, store)
         assert store.current.name == TWO.fingerprint
 

@@ -34,7 +34,7 @@ def bundle_main(arguments: Sequence[str]) -> int:
             case "list":
                 _print_list(store, as_json=options.json)
             case "rollback":
-                _print_current(store.rollback())
+                _print_current(store.rollback(Half.EDGE))
             case "fetch":
                 _print_current(asyncio.run(_fetch(store, options.cloud, options.fingerprint)))
     except SpikeBottleNetError as error:

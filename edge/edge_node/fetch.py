@@ -100,10 +100,12 @@ async def fetch_bundle(
             manifest = await _on_disk(partial(parse_manifest, text, fingerprint=fingerprint.hex()))
             found = manifest.fingerprint
             if unless_left and found == store.left:
-                usable = await _on_disk(partial(store.usable, Half.EDGE))
-                if usable is not None:
+                current = store.current
+                name = current.name if current else ""
+                is_whole: bool = await _on_disk(partial(store.holds, name, Half.EDGE))
+                if current and is_whole:
                     log.info("cloud's bundle was rolled back from", extra=fields(fingerprint=found))
-                    return usable
+                    return current
             if await _on_disk(partial(store.holds, found, Half.EDGE)):
                 return await _on_disk(partial(store.use, found))
             folder = await _files(stub, store, text, found, metadata, patience.silence_s)

@@ -24,7 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from spikebottlenet.bundle import Half, open_bundle
-from spikebottlenet.durable_folder import InUseError, exclusive, force_to_disk, writing
+from spikebottlenet.durable_folder import (
+    InUseError,
+    exclusive,
+    force_to_disk,
+    replace_link,
+    writing,
+)
 from spikebottlenet.errors import BundleError, StoreError
 from spikebottlenet.incoming_bundle import MAX_BUNDLE_BYTES, IncomingBundle, parse_manifest
 from spikebottlenet.logs import fields
@@ -73,14 +79,14 @@ class BundleStore:
 
     def usable(self, half: Half) -> Path | None:
         """The current bundle; the previous one if that is damaged; None if both are."""
-        for place in (self.current, self.previous):
-            if place is not None and self.holds(place.name, half):
-                return place
-        return None
+        places = (self.current, self.previous)
+        return next((place for place in places if place and self.holds(place.name, half)), None)
 
     def bundles(self) -> list[StoredBundle]:
         """Every bundle, the latest first."""
+        folder = self.folder / "bundles"
         with writing(self.folder):
+            paths = folder.iterdir() if folder.is_dir() else ()
             found = [
                 StoredBundle(
                     fingerprint=path.name,
@@ -90,7 +96,8 @@ class BundleStore:
                     is_current=path == self.current,
                     is_previous=path == self.previous,
                 )
-                for path in self._bundle_folders()
+                for path in paths
+                if _FINGERPRINT.fullmatch(path.name)
             ]
         return sorted(found, key=lambda stored: stored.stored_unix_s, reverse=True)
 
@@ -167,17 +174,15 @@ class BundleStore:
         with self._changing():
             if not _FINGERPRINT.fullmatch(fingerprint) or not place.is_dir():
                 raise BundleError(f"no bundle {fingerprint} in {self.folder}: fetch it first")
-            with writing(self.folder):
-                os.utime(place)
             return self._use(place)
 
-    def rollback(self) -> Path:
+    def rollback(self, half: Half) -> Path:
         """Make the previous bundle the current one, and the current one the previous.
 
         The one that is left is not taken again unless it is asked for by ``use`` or ``install``.
 
         Raises:
-            BundleError: there is none to go back to.
+            BundleError: there is none to go back to, or it is damaged.
             StoreError: the links cannot be changed.
         """
         with self._changing():
@@ -187,12 +192,16 @@ class BundleStore:
                     f"no earlier bundle in {self.folder} to go back to: fetch the one you want "
                     "by its fingerprint"
                 )
+            if not self.holds(previous.name, half):
+                raise BundleError(f"earlier bundle {previous.name} is damaged: fetch it again")
             with writing(self.folder):
                 if current is not None:
-                    self._link(_LEFT, current)
-                self._link(_CURRENT, previous)  # before the other: it is what was asked for
+                    replace_link(self.folder / _LEFT, Path("bundles") / current.name)
+                replace_link(
+                    self.folder / _CURRENT, Path("bundles") / previous.name
+                )  # before the other: it is what was asked for
                 if current is not None:
-                    self._link(_PREVIOUS, current)
+                    replace_link(self.folder / _PREVIOUS, Path("bundles") / current.name)
             return previous
 
     @property
@@ -211,19 +220,15 @@ class BundleStore:
         place = self._place(target.name)
         return place if _FINGERPRINT.fullmatch(target.name) and place.is_dir() else None
 
-    def _bundle_folders(self) -> list[Path]:
-        folder = self.folder / "bundles"
-        paths = folder.iterdir() if folder.is_dir() else ()
-        return [path for path in paths if _FINGERPRINT.fullmatch(path.name)]
-
     def _use(self, place: Path) -> Path:
         """Swap the links. A crash between the two leaves the old current; a second try mends it."""
         current = self.current
         with writing(self.folder):
+            os.utime(place)  # the latest
             if place != current:
                 if current is not None:
-                    self._link(_PREVIOUS, current)
-                self._link(_CURRENT, place)
+                    replace_link(self.folder / _PREVIOUS, Path("bundles") / current.name)
+                replace_link(self.folder / _CURRENT, Path("bundles") / place.name)
             if place.name == self.left:
                 (self.folder / _LEFT).unlink()
         self._forget()
@@ -237,13 +242,6 @@ class BundleStore:
                     self._take_away(stored.folder)
         except (OSError, StoreError) as error:
             log.warning("earlier bundles stay", extra=fields(reason=str(error)))
-
-    def _link(self, name: str, place: Path) -> None:
-        fresh = self.folder / f".{name}.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(Path("bundles") / place.name)
-        fresh.replace(self.folder / name)
-        force_to_disk(self.folder)
 
     def _take_away(self, place: Path) -> None:
         """By one rename, so that half a bundle is never among the others."""

@@ -64,3 +64,12 @@ def exclusive(lock: Path) -> Iterator[None]:
                 f"another process changes the bundles in {lock.parent}: wait for its end"
             ) from error
         yield
+
+
+def replace_link(link: Path, target: Path) -> None:
+    """Make a symbolic link lead elsewhere by one rename: it leads to the old or to the new."""
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    force_to_disk(link.parent)
