@@ -1,8 +1,6 @@
 """``edge-node bundle``, as a person uses it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -77,10 +75,3 @@ def test_the_store_is_the_state_directory(tmp_path: Path, monkeypatch, capsys) -
     one = renamed("one")
     install(BundleStore(tmp_path), one)
     assert one.fingerprint in said(capsys, "list")
-
-
-def test_the_command_loads_no_engine() -> None:
-    code = "import edge_node.bundle_command, sys; print('\\n'.join(sys.modules))"
-    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
-    assert "edge_node.bundle_command" in loaded
-    assert {"torch", "onnxruntime", "PIL"}.isdisjoint(loaded)

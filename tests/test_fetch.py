@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import shutil
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,17 @@ import grpc.aio
 import pytest
 
 from edge_node.fetch import MAX_PART_BYTES, PATIENCE, Patience, bundle_for_start, fetch_bundle
-from spikebottlenet.bundle import HEAD_ONNX, PRIOR, Bundle, Half, open_bundle
+from edge_node.trial import try_bundle
+from spikebottlenet.bundle import (
+    EXIT_WEIGHTS,
+    HEAD_ONNX,
+    PRIOR,
+    Bundle,
+    Half,
+    file_digest,
+    open_bundle,
+    write_manifest,
+)
 from spikebottlenet.bundle_store import BundleStore
 from spikebottlenet.errors import (
     BundleError,
@@ -181,6 +192,29 @@ async def test_a_cloud_that_lies_changes_nothing(store: BundleStore, lie: str) -
     careful = BundleStore(store.folder, max_bundle_bytes=8 * 1024 * 1024)
     async with serving(answer) as (cloud, stub):
         await refused(cloud, stub, careful, BundleError, said)
+
+
+@pytest.mark.parametrize("broken", [HEAD_ONNX, PRIOR, EXIT_WEIGHTS])
+async def test_a_bundle_that_came_whole_and_does_not_run_is_not_used(
+    store: BundleStore, tmp_path: Path, broken: str
+) -> None:
+    folder = Path(shutil.copytree(TWO.folder, tmp_path / "broken"))
+    (folder / broken).write_bytes(b"neither weights nor a graph")
+    files = TWO.manifest.files | {broken: file_digest(folder / broken)}
+    bundle = Bundle(folder, TWO.manifest.model_copy(update={"files": files}))
+    async with serving(honest(bundle)) as (cloud, stub):
+        await refused(cloud, stub, store, BundleError, broken)
+
+
+def test_an_edge_exit_for_other_classes_is_refused(bundle: Bundle, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(bundle.folder, tmp_path / "two"))
+    try_bundle(folder)
+    manifest = bundle.manifest
+    architecture = manifest.architecture.model_copy(update={"classes": 2})
+    changes = {"architecture": architecture, "class_names": ("a", "b")}
+    write_manifest(folder, manifest.model_copy(update=changes))
+    with pytest.raises(BundleError, match="100 probabilities for 2 classes"):
+        try_bundle(folder)
 
 
 async def refused(

@@ -1,4 +1,4 @@
-"""Fetches a bundle from the cloud into the store: bounded, checked, and only then current."""
+"""Fetches a bundle from the cloud into the store: bounded, checked, tried, only then current."""
 
 import asyncio
 import logging
@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import grpc
 import grpc.aio
 
+from edge_node.trial import try_bundle
 from spikebottlenet.bundle import Half
 from spikebottlenet.bundle_store import BundleStore
 from spikebottlenet.errors import BundleError, SpikeBottleNetError, UnavailableError
@@ -90,7 +91,7 @@ async def fetch_bundle(
 
     Raises:
         UnavailableError: the cloud is away, or fell silent.
-        BundleError: what came is not the bundle; the current one was kept.
+        BundleError: what came is not the bundle, or does not run; the current one was kept.
         StoreError: disk full, no permission; the current one was kept.
         SpikeBottleNetError: why the cloud refused.
     """
@@ -151,7 +152,7 @@ async def _files(
                     )
                 name, offset, data = part.chunk.name, part.chunk.offset, part.chunk.data
                 await _on_disk(partial(incoming.write, name, offset=offset, data=data))
-            return await _on_disk(partial(store.install, incoming))
+            return await _on_disk(partial(store.install, incoming, trial=try_bundle))
     finally:
         call.cancel()
 

@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,14 +145,20 @@ class BundleStore:
                     incoming.close()
                 shutil.rmtree(self._incoming, ignore_errors=True)
 
-    def install(self, incoming: IncomingBundle) -> Path:
+    def install(
+        self, incoming: IncomingBundle, *, trial: Callable[[Path], None] = lambda _: None
+    ) -> Path:
         """Check what was received and make it current; the old one becomes the previous one.
 
+        ``trial`` gets the bundle's folder while the old one is still current, and raises if the
+        bundle is of no use.
+
         Raises:
-            BundleError: a file is missing or altered; nothing was changed.
+            BundleError: a file is missing or altered, or the trial failed; nothing was changed.
             StoreError: disk full, no permission; the old bundle stays current.
         """
         incoming.finish()
+        trial(incoming.folder)
         fingerprint = incoming.manifest.fingerprint
         place = self._place(fingerprint)
         if not self.holds(fingerprint, incoming.half):
