@@ -330,6 +330,30 @@ def test_killed_at_any_step_the_current_bundle_is_whole(tmp_path: Path, change: 
     assert steps > (6 if change == "two" else 3)
 
 
+def test_a_daemon_uses_what_a_person_fetched_as_root(store: BundleStore, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be two users")
+    one, two = renamed("one"), renamed("two")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    store.folder.mkdir()
+    (store.folder / "bundles").mkdir()
+    for folder in (store.folder, store.folder / "bundles"):
+        os.chown(folder, 65534, 65534)
+    install(store, one)
+    install(store, two)
+    os.seteuid(65534)
+    try:
+        assert store.rollback(Half.EDGE).name == one.fingerprint
+        store.use(two.fingerprint)
+        install(store, renamed("three"))
+        assert store.previous == store.folder / "bundles" / two.fingerprint
+        with pytest.raises(StoreError, match="daemon's user"):
+            install(BundleStore(tmp_path / "another"), one)
+    finally:
+        os.seteuid(0)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for one edge half (4 MB) and not for two."""

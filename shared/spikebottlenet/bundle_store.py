@@ -230,7 +230,8 @@ class BundleStore:
         """Swap the links. A crash between the two leaves the old current; a second try mends it."""
         current = self.current
         with writing(self.folder):
-            os.utime(place)  # the latest
+            with contextlib.suppress(PermissionError):  # another user's, who fetched it by hand
+                os.utime(place)  # the latest
             if place != current:
                 if current is not None:
                     replace_link(self.folder / _PREVIOUS, Path("bundles") / current.name)

@@ -55,15 +55,18 @@ def exclusive(lock: Path) -> Iterator[None]:
     """
     with writing(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        file = lock.open("a")
-    with file:
+        # To be read only: a person's command may have made it as another user.
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT, 0o644)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InUseError(
                 f"another process changes the bundles in {lock.parent}: wait for its end"
             ) from error
         yield
+    finally:
+        os.close(descriptor)
 
 
 def replace_link(link: Path, target: Path) -> None:
