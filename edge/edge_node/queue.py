@@ -124,7 +124,12 @@ class _Writer:
 
     def _serve_one(self, job: _Job[Any]) -> None:
         try:
-            outcomes = self._commit([job])
+            try:
+                outcomes = self._commit([job])
+            except sqlite3.Error:
+                if not self._files.make_room():
+                    raise
+                outcomes = self._commit([job])
         except sqlite3.Error as error:
             wrong = StoreError(
                 f"the queue {self._files.path} cannot be written: {error}; free space on its disk"
@@ -160,17 +165,17 @@ class _Writer:
             self._files.begin()
             result = work(self._ops)
             self._files.commit()
-        except sqlite3.Error as error:
+        except Exception as error:  # the thread goes on: all that the queue does, it does
             self._files.rollback()
             self._ops.reload()
-            log.error("not written", extra=fields(reason=str(error)))
+            log.error("not written", extra=fields(reason=f"{type(error).__name__}: {error}"))
             return None
         return result
 
     def _look_around(self) -> None:
         self._alone(QueueOps.expire)
-        for order in self._alone(QueueOps.take_orders) or ():
-            done = self._alone(lambda ops, order=order: follow(ops, order))  # type: ignore[misc]
+        # Taken and followed in one commit: the command waits for the order to be gone.
+        for order, done in self._alone(_follow_orders) or ():
             log.info("queue command", extra=fields(action=order, requests=done))
             if order == RETRY:
                 self.revived()
@@ -178,6 +183,10 @@ class _Writer:
 
 RETRY = "retry"
 PURGE = "purge "
+
+
+def _follow_orders(ops: QueueOps) -> list[tuple[str, int]]:
+    return [(order, follow(ops, order)) for order in ops.take_orders()]
 
 
 def follow(ops: QueueOps, order: str) -> int:
@@ -226,9 +235,10 @@ class DurableQueue:
     async def complete(self, sequence: int, answer: StoredAnswer) -> bool:
         """Keep an answer; false if there was one already, which stays."""
         first = await self._writer.do(lambda ops: ops.complete(sequence, answer))
-        for waiter in self._waiters.pop(sequence, ()):
-            if not waiter.done():
-                waiter.set_result(answer)
+        if first:
+            for waiter in self._waiters.pop(sequence, ()):
+                if not waiter.done():
+                    waiter.set_result(answer)
         return first
 
     async def answer_of(self, sequence: int) -> StoredAnswer:

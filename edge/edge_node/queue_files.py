@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import uuid_utils
 
+from edge_node.queue_reserve import Reserve
 from edge_node.queue_rows import (
     INSERT,
     SCHEMA_VERSION,
@@ -27,6 +28,7 @@ from edge_node.queue_rows import (
     SET_META,
     TABLES,
     Row,
+    State,
     connect,
     generation,
     last_sequence,
@@ -68,7 +70,14 @@ class QueueFiles:
         self.path = path
         self._clock = clock
         self._pending: list[Statement] = []
-        self.first = _opened(path)
+        self._new_bytes = 0  # of frames in the group
+        try:
+            self._reserve = Reserve(path)
+            self.first = _opened(path)
+        except StoreError:
+            if not self._reserve.give_up():
+                raise
+            self.first = _opened(path)
         self._generation = generation(self.first)
         self._copy: sqlite3.Connection | None = None
         self._mended_at = -_MENDED_EVERY_S
@@ -82,7 +91,30 @@ class QueueFiles:
     def begin(self) -> None:
         """Start a group of statements."""
         self._pending = []
+        self._new_bytes = 0
         self.first.execute("BEGIN IMMEDIATE")
+
+    def need_room(self, frame_bytes: int) -> None:
+        """Make sure that a new frame leaves room for what frees room.
+
+        Raises:
+            StoreError: the disk is too full for it.
+        """
+        self._new_bytes += frame_bytes
+        if not self._reserve.has_room_for(self._new_bytes):
+            self._new_bytes -= frame_bytes
+            raise StoreError(
+                f"the queue {self.path} cannot take more: its disk has "
+                f"{self._reserve.free_bytes()} bytes left; free space"
+            )
+
+    def make_room(self) -> bool:
+        """After a failed group: shorten the logs, give up the reserve; whether to try again."""
+        for connection in (self.first, self._copy):
+            if connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self._reserve.give_up()
 
     def write(self, statement: str, values: Sequence[object] = ()) -> None:
         """Part of the group."""
@@ -121,12 +153,22 @@ class QueueFiles:
             self._mend()
             return
         try:
-            self._copy.execute("BEGIN IMMEDIATE")
-            for statement, values in self._pending:
-                self._copy.execute(statement, values)
-            self._copy.execute("COMMIT")
+            try:
+                self._repeat_on(self._copy)
+            except sqlite3.Error:
+                with contextlib.suppress(sqlite3.Error):
+                    self._copy.execute("ROLLBACK")
+                if not self.make_room():
+                    raise
+                self._repeat_on(self._copy)
         except sqlite3.Error as error:
             self._lose_copy(error)
+
+    def _repeat_on(self, copy: sqlite3.Connection) -> None:
+        copy.execute("BEGIN IMMEDIATE")
+        for statement, values in self._pending:
+            copy.execute(statement, values)
+        copy.execute("COMMIT")
 
     def _mend(self) -> None:
         now = self._clock()
@@ -196,13 +238,18 @@ def _cannot_open(path: Path, error: Exception) -> StoreError:
 def _opened(path: Path) -> sqlite3.Connection:
     """The first file, put right if it has to be."""
     try:
+        if _salvage_path(path).exists():  # a salvage that ended, and was not put in place
+            return _put_in_place(path)
         found = [_look(path), _look(copy_path(path))]
         best = max(found, key=lambda one: one.generation)
         damaged = [one for one in found if one.there and one.problem]
-        kept = [_set_aside(one.path, path) for one in damaged]
         if best.generation < 0:
-            return _salvaged(path, kept) if damaged else _fresh(path)
-        for one, aside in zip(damaged, kept, strict=True):
+            if not damaged:
+                return _fresh(path)
+            _salvage(path, [one.path for one in damaged])
+            return _put_in_place(path)
+        for one in damaged:
+            aside = _set_aside(one.path, path)
             log.error(
                 "queue file was damaged; nothing is lost, its copy is whole",
                 extra=fields(file=str(one.path), reason=one.problem, kept_as=str(aside)),
@@ -216,8 +263,10 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _look(path: Path) -> _Found:
-    if not path.exists() or path.stat().st_size == 0:
+    if not path.exists():
         return _Found(path, "", -1, there=False)
+    if path.stat().st_size == 0:
+        return _Found(path, "it is empty", -1, there=True)
     try:
         with contextlib.closing(connect(path)) as connection:
             problem = _problem(connection)
@@ -324,30 +373,47 @@ class _Salvage(NamedTuple):
     meta: dict[str, bytes]
 
 
-def _salvaged(path: Path, kept: Sequence[Path]) -> sqlite3.Connection:
-    parts = [_readable(damaged) for damaged in kept]
+def _salvage_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.salvaged")
+
+
+def _salvage(path: Path, damaged: Sequence[Path]) -> None:
+    """Write what can be read of damaged files beside them, whole or not at all."""
+    parts = [_readable(one) for one in damaged]
     rows: dict[int, Row] = {}
     meta: dict[str, bytes] = {}
     for part in parts:
         meta |= part.meta
         for sequence, row in part.rows.items():
-            if sequence not in rows or row.state == 1:  # an answer wins over its absence
+            if sequence not in rows or row.state == State.ANSWERED:
                 rows[sequence] = row
     lost = set.union(*(part.unreadable for part in parts)) - set(rows)
     last = max(part.last for part in parts)
-    connection = _fresh(path, stream_id=meta.get("stream_id", b""), sequence=last + _GAP)
-    connection.execute("BEGIN IMMEDIATE")
-    for name in ("age_s", "dropped_full", "dropped_age"):
-        if name in meta:
-            connection.execute(SET_META, (name, meta[name]))
-    for sequence in sorted(rows):
-        connection.execute(INSERT, rows[sequence].values)
-    connection.execute("COMMIT")
+    unfinished = path.with_name(f"{path.name}.salvaging")
+    _unlink(unfinished)
+    connection = _fresh(unfinished, stream_id=meta.get("stream_id", b""), sequence=last + _GAP)
+    with contextlib.closing(connection):
+        connection.execute("BEGIN IMMEDIATE")
+        for name in ("age_s", "dropped_full", "dropped_age"):
+            if name in meta:
+                connection.execute(SET_META, (name, meta[name]))
+        for sequence in sorted(rows):
+            connection.execute(INSERT, rows[sequence].values)
+        connection.execute("COMMIT")
+    unfinished.rename(_salvage_path(path))
+    _sync_folder(path)
     log.error(
-        "queue was damaged, and its copy too",
-        extra=fields(salvaged=len(rows), lost=len(lost), kept_as=[str(one) for one in kept]),
+        "queue was damaged, and its copy too", extra=fields(salvaged=len(rows), lost=len(lost))
     )
-    return connection
+
+
+def _put_in_place(path: Path) -> sqlite3.Connection:
+    """Have a salvage take the place of the damaged files, which are kept."""
+    kept = [_set_aside(one, path) for one in (path, copy_path(path)) if one.exists()]
+    _salvage_path(path).rename(path)
+    _sync_folder(path)
+    log.error("damaged queue files are kept", extra=fields(kept_as=[str(one) for one in kept]))
+    return connect(path)
 
 
 def _readable(damaged: Path) -> _Salvage:

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Clock = Callable[[], float]  # seconds, never back
 Dropped = Literal["full", "age"]
 _A_MOMENT_S = 1.0  # until a full queue may have room again
-_EXPIRED_AT_ONCE = 1000
+_AT_ONCE = 1000
 _AGE_KEPT_EVERY_S = 30.0
 _DROPPED_KINDS: tuple[Dropped, ...] = ("full", "age")
 
@@ -124,6 +124,7 @@ class QueueOps:
             ).fetchone()
             if known is not None:
                 return int(known[0])
+        self._files.need_room(len(frame))
         self._make_room(len(frame))
         self._last += 1
         self._put(
@@ -200,11 +201,15 @@ class QueueOps:
 
     def retry_dead(self) -> int:
         """Let dead letters wait again, in their old places."""
-        dead = read_rows(self._files.first, "WHERE state = 2 ORDER BY sequence")
-        for row in dead:
-            # Their age counts afresh: they were not late by their own fault.
-            self._change(row._replace(stored_age_s=self._age()), State.WAITING)
-        return len(dead)
+        retried = 0
+        while dead := read_rows(
+            self._files.first, "WHERE state = 2 ORDER BY sequence LIMIT ?", (_AT_ONCE,)
+        ):
+            for row in dead:
+                # Their age counts afresh: they were not late by their own fault.
+                self._change(row._replace(stored_age_s=self._age()), State.WAITING)
+            retried += len(dead)
+        return retried
 
     def purge(self, states: Sequence[State]) -> int:
         """Forget all requests in these states."""
@@ -224,7 +229,7 @@ class QueueOps:
             return 0
         horizon = self._age() - self._limits.max_age_s
         rest = "WHERE state = 0 AND stored_age_s < ? ORDER BY sequence LIMIT ?"
-        old = read_rows(self._files.first, rest, (horizon, _EXPIRED_AT_ONCE))
+        old = read_rows(self._files.first, rest, (horizon, _AT_ONCE))
         for row in old:
             self._drop(row, "age", f"older than {self._limits.max_age_s:g} s (store_max_age_s)")
         return len(old)
@@ -264,10 +269,22 @@ class QueueOps:
         limits = self._limits
         return self._kept() < limits.max_count and self._bytes + frame_bytes <= limits.max_bytes
 
+    def _would_fit(self, frame_bytes: int) -> bool:
+        """Whether there is room beside the dead letters, which are never dropped."""
+        dead_bytes = self._files.first.execute(
+            "SELECT coalesce(sum(frame_bytes), 0) FROM requests WHERE state = 2"
+        ).fetchone()[0]
+        limits = self._limits
+        return bool(
+            self._count[State.DEAD] < limits.max_count
+            and dead_bytes + frame_bytes <= limits.max_bytes
+        )
+
     def _make_room(self, frame_bytes: int) -> None:
         while not self._fits(frame_bytes):
-            oldest = self.waiting(0, 1) if self._limits.when_full == "drop_oldest" else []
-            if not oldest or frame_bytes > self._limits.max_bytes:
+            drops = self._limits.when_full == "drop_oldest" and self._would_fit(frame_bytes)
+            oldest = self.waiting(0, 1) if drops else []
+            if not oldest:
                 raise OverloadedError(
                     f"the queue is full: {self._kept()} requests of {self._limits.max_count}, "
                     f"{self._bytes} bytes of {self._limits.max_bytes}, {self._count[State.DEAD]} "

@@ -1,6 +1,7 @@
 """The durable queue's tables and rows; each row carries a CRC32C of its content."""
 
 import json
+import os
 import sqlite3
 import struct
 from collections.abc import Sequence
@@ -12,7 +13,9 @@ import google_crc32c
 
 SCHEMA_VERSION = 1
 _BUSY_S = 10.0
-_WAL_BYTES = 4 * 1024 * 1024  # kept of the log once it is written back
+_PAGE_BYTES = 4096
+_FEWEST_PAGES, _MOST_PAGES = 16, 1000  # of a log, when it is written back
+_PAGE_SHARE = 64 * _PAGE_BYTES  # of free space for each page
 
 TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB) WITHOUT ROWID;
@@ -149,5 +152,9 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
-    connection.execute(f"PRAGMA journal_size_limit={_WAL_BYTES}")
+    # Written back early where there is little room, or the logs would fill the disk.
+    found = os.statvfs(path.parent)
+    pages = max(_FEWEST_PAGES, min(_MOST_PAGES, found.f_bavail * found.f_frsize // _PAGE_SHARE))
+    connection.execute(f"PRAGMA wal_autocheckpoint={pages}")
+    connection.execute(f"PRAGMA journal_size_limit={_PAGE_BYTES * pages}")
     return connection
