@@ -1,6 +1,9 @@
 """What one client may take: rate, requests in flight, calls; and what strangers may not hold."""
 
 import asyncio
+import ctypes
+import resource
+from pathlib import Path
 
 import grpc
 import pytest
@@ -8,6 +11,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
 from spikebottlenet.errors import OverloadedError
+from spikebottlenet.heap import trimmed_heap
 from spikebottlenet.rpc import limits as limits_module
 from spikebottlenet.rpc.limits import Client, Clients, Places, ServerLimits, TokenBucket
 from spikebottlenet.rpc.refusal import error_from_call
@@ -235,3 +239,18 @@ async def test_a_message_beyond_the_limit_is_refused() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await infer(b"x" * 2_000_000, timeout=10)
     assert refused.value.code() == RESOURCE_EXHAUSTED
+
+
+async def test_what_a_storm_took_is_given_back() -> None:
+    def resident_mib() -> float:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize() / 2**20
+
+    blocks = [ctypes.create_string_buffer(4096) for _ in range(30_000)]
+    keep = blocks[-1]  # at the heap's end: without a trim nothing before it is given back
+    full = resident_mib()
+    blocks.clear()
+    async with trimmed_heap(every_s=0.05), asyncio.timeout(10):
+        while resident_mib() > full - 80:
+            await asyncio.sleep(0.05)
+    assert len(keep) == 4096

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import resource
 import signal
@@ -15,6 +14,7 @@ from pydantic import Field
 from spikebottlenet import __version__
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.heap import bound_heaps, trimmed_heap
 from spikebottlenet.listening import ListeningSettings
 from spikebottlenet.logs import fields, start_logging
 from spikebottlenet.notify import Notifier, watchdog
@@ -22,8 +22,6 @@ from spikebottlenet.options import parse_options
 from spikebottlenet.rpc.server import Serving
 
 log = logging.getLogger(__name__)
-
-_M_ARENA_MAX = -8  # mallopt(3)
 
 
 class DaemonSettings(ListeningSettings):
@@ -68,7 +66,7 @@ def run_daemon(
         sys.exit(2)
     start_logging(settings.log_level)
     _allow_open_files()
-    _bound_heap()
+    bound_heaps()
 
     async def whole_life() -> None:
         await serve(settings, read)
@@ -85,18 +83,6 @@ def _allow_open_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):  # the start goes on with what there is
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _bound_heap() -> None:
-    """Give glibc two heaps instead of eight a core.
-
-    gRPC's threads each fill their own, and what a storm of connections leaves in one is not used
-    again by the next. Four storms of 10,000 TLS connections took a cloud-node to 679, 831, 921 and
-    1,006 MiB; with two heaps five took it to 633, 751, 751, 786 and 788. Other C libraries have no
-    such heaps and no such call.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def stop_requested() -> asyncio.Event:
@@ -130,7 +116,7 @@ async def serve_until(
     A service manager is told, and hears from its watchdog as long as ``alive`` returns in time.
     """
     notifier = Notifier.from_environment()
-    async with watchdog(notifier, alive):
+    async with watchdog(notifier, alive), trimmed_heap():
         await serving.set_healthy(True)
         notifier.ready()
         await stop.wait()
