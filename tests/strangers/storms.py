@@ -34,6 +34,7 @@ class Storm(ABC):
     def __init__(self, cloud: Guarded) -> None:
         self.cloud = cloud
         self.seen: Counter[str] = Counter()  # statuses and counts, for the report
+        self.stays = False  # until the daemon has had enough of it
 
     @abstractmethod
     async def begin(self) -> None:
@@ -73,7 +74,7 @@ class IdleConnections(Storm):
                     return
 
     async def end(self) -> None:
-        if self._lines and not self._greet:
+        if self.stays and self._lines and not self._greet:
             await asyncio.to_thread(_wait_closed, self._lines[-1])
         self.seen["closed by the daemon"] += sum(_is_closed(line) for line in self._lines)
         for line in self._lines:
@@ -128,7 +129,7 @@ class AbandonedStreams(Storm):
                 self.seen["opened"] += 1
 
     async def end(self) -> None:
-        within_s = 0.5 if self._spoken else REAPED_WITHIN_S
+        within_s = REAPED_WITHIN_S if self.stays and not self._spoken else 0.2
         for line in self._lines:
             await asyncio.to_thread(line.read_statuses, _STREAMS_EACH, within_s=within_s)
             self.seen.update({f"ended with {key}": n for key, n in line.statuses.items()})
