@@ -31,7 +31,7 @@ from tests.strangers.storms import (
 
 REPORT = Path("build/strangers.json")
 ROUNDS = 2
-BLOCK_S = 1.2  # without strangers, while they come, while they stay
+BLOCK_S = 1.0  # without strangers, while they come, while they stay
 SETTLE_WITHIN_S = 15.0
 GIVEN_BACK_WITHIN_S = 35.0  # daemons do it every 30 s
 WRONG = (("authorization", "Bearer nobody-knows-this-one"),)
