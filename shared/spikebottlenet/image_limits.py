@@ -9,19 +9,21 @@ import io
 import struct
 from collections.abc import Iterator
 
-from PIL import Image
+from PIL import Image, ImageFile
 
 from spikebottlenet.errors import TooLargeError
 
 REFUSED_FORMATS = {
     *("EPS", "IPTC"),  # starts an outside interpreter; opens another file inside, an EPS too
     *("ICNS", "FITS"),  # hold compressed data whose size no header tells
-    *("BLP", "DDS", "FTEX", "QOI"),  # decoded in Python, seconds a megapixel
+    *("BLP", "DDS", "FTEX"),  # decoded in Python, seconds a megapixel
 }
 
 _MAX_READS = 200_000  # a 50-megapixel PNG in pieces of 8 KiB takes 10,000
 _MAX_TAG_VALUES = 200_000  # of a TIFF: strips, mostly; Python keeps each as an object
 _MAX_SCANS = 64  # of a JPEG; encoders write about 10, and each is one pass over all pixels
+_MAX_SLOW_PIXELS = 500_000  # of a format that Pillow decodes in Python: about 1 us each
+_MAX_ICON_PIXELS = 1024 * 1024  # decoded as soon as it is opened, some of it in Python
 _MAX_PLAIN_BYTES = 1 << 20  # of a PPM whose pixels are words
 _MAX_TEXTS = 6  # compressed ones of a PNG; each may take 8 MiB
 _MAX_EXIF_BYTES = 1 << 20
@@ -79,9 +81,10 @@ def check_file(data: bytes, *, max_pixels: int) -> None:
             raise TooLargeError(f"PNG has {texts} texts, wanted at most {_MAX_TEXTS}: drop some")
     if data[:4] == _ICO:
         found = max(_icon_pixels(data), default=0)
-        if found > max_pixels:
+        wanted = min(max_pixels, _MAX_ICON_PIXELS)
+        if found > wanted:
             raise TooLargeError(
-                f"icon holds an image of {found} pixels, wanted at most {max_pixels}: scale it down"
+                f"icon holds an image of {found} pixels, wanted at most {wanted}: scale it down"
             )
     if data[:2] in (b"II", b"MM"):
         values = _tag_values(data)
@@ -90,6 +93,20 @@ def check_file(data: bytes, *, max_pixels: int) -> None:
                 f"TIFF has {values} tag values, wanted at most {_MAX_TAG_VALUES}: "
                 "save it with fewer strips, or as PNG"
             )
+
+
+def check_decoder(image: ImageFile.ImageFile) -> None:
+    """Refuse a large image whose decoder is written in Python.
+
+    Raises:
+        TooLargeError: it would take seconds.
+    """
+    slow = {tile[0] for tile in image.tile} & set(Image.DECODERS)
+    if slow and image.width * image.height > _MAX_SLOW_PIXELS:
+        raise TooLargeError(
+            f"{image.format} of {image.width} x {image.height} is slow to decode, wanted at most "
+            f"{_MAX_SLOW_PIXELS} pixels: save it as PNG"
+        )
 
 
 def drop_long_exif(image: Image.Image) -> None:

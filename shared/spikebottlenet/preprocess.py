@@ -18,6 +18,7 @@ from spikebottlenet.errors import ImageError, SpikeBottleNetError, TooLargeError
 from spikebottlenet.image_limits import (
     REFUSED_FORMATS,
     ImageBytes,
+    check_decoder,
     check_file,
     drop_long_exif,
 )
@@ -25,8 +26,8 @@ from spikebottlenet.image_limits import (
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
-# Bytes a pixel, measured: 8 at most for PNG, TIFF and the like, 15 for WebP, 18 for JPEG 2000; far
-# less for a JPEG (see draft). So 50 megapixels may take 900 MB: a small device should allow fewer.
+# Bytes a pixel, measured: 8 at most for PNG, TIFF and the like, 16 for WebP, 22 for JPEG 2000; far
+# less for a JPEG (see draft). So 50 megapixels may take 1.1 GB: a small device should allow fewer.
 MAX_IMAGE_PIXELS = 50_000_000
 _TILE_PIXELS = 1 << 16
 
@@ -64,6 +65,7 @@ def read_image(
                     f"image is {width} x {height}, wanted at most {max_image_pixels} pixels: "
                     "scale it down, or raise max_image_pixels"
                 )
+            check_decoder(image)
             drop_long_exif(image)
             image.draft("RGB", (wanted.side * _DRAFT_FACTOR, wanted.side * _DRAFT_FACTOR))
             return fit_square(image, wanted)

@@ -105,6 +105,7 @@ def _other_images() -> Iterator[Attack]:
     yield "JPEG 2000 of boxes", "image", b"\0\0\0\x0cjP  \r\n\x87\n" + b"\0\0\0\x08free" * 1_500_000
     bitmap = bytearray(_saved(Image.new("P", (_SIDE, _SIDE)), "BMP")[:1078])
     bitmap[30] = 1  # run lengths
+    yield "BMP of runs", "image", bytes(bitmap) + b"\xff\0" * 8000 + b"\0\2\0\1" * 100
     yield "BMP of empty runs", "image", bytes(bitmap) + b"\0\2\0\0" * 2_000_000
     noise = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 4), dtype=np.uint8)
     yield "DDS, decoded in Python", "image", _saved(Image.fromarray(noise), "DDS")
@@ -139,10 +140,14 @@ def _weights() -> Iterator[Attack]:
         for kind in ("'<u2'", "'|O'", "'<U999999999'", "[('a', '<u2')]"):
             text = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
             head = b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
-            yield f"prior of {kind} {shape[:20]}", "weights", b"\0" + head + bytes(4)
+            yield f"prior of {kind} {len(shape)} {shape[:20]}", "weights", b"\0" + head + bytes(4)
     for header in (b"[" * 60_000, b'{"a":' * 20_000, b"{}", b'{"hidden.weight": 1}'):
         for size in (len(header), 1 << 40, (1 << 64) - 1):
-            yield f"exit of {size} bytes", "weights", b"\1" + struct.pack("<Q", size) + header
+            yield (
+                f"exit {header[:9]!r} of {size} bytes",
+                "weights",
+                b"\1" + struct.pack("<Q", size) + header,
+            )
 
 
 def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
