@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
-from spikebottlenet.bundle import PRIOR, Bundle, Half, Preprocess, open_bundle
+from spikebottlenet.bundle import MANIFEST, PRIOR, Bundle, Half, Preprocess, open_bundle
 from spikebottlenet.config import Settings, read_yaml
 from spikebottlenet.errors import BundleError, ConfigError, ImageError, TooLargeError
 from spikebottlenet.preprocess import read_image
@@ -169,16 +170,28 @@ def test_a_prior_is_what_its_shape_says_or_refused(bundle: Bundle, tmp_path: Pat
             copy.codec()
 
 
-def test_operations_are_counted_for_every_timestep(other_bundle: Path) -> None:
-    path = other_bundle / "manifest.yaml"
-    whole = path.read_text()
-    try:
-        path.write_text(whole.replace("tail_macs:\n  - 284542976\n", "tail_macs:\n"))
-        assert path.read_text() != whole
-        with pytest.raises(BundleError, match="1 timesteps"):
-            open_bundle(other_bundle, Half.CLOUD)
-    finally:
-        path.write_text(whole)
+@pytest.mark.parametrize(
+    ("found", "instead", "said"),
+    [
+        (["architecture", "width"], 10**9, "width 1000000000"),
+        (["architecture", "side"], 10**9, "side 32, the network takes 1000000000"),
+        (["preprocess", "side"], 10**9, "less than or equal to 4096"),
+        (["preprocess", "mean_colour"], [256, 0, -1], "mean_colour"),
+        (["operations", "tail_macs"], [1], "1 timesteps"),
+        (["architecture", "channels"], 10**9, "bytes, wanted"),
+    ],
+)
+def test_a_number_of_the_manifest_that_takes_memory_is_bounded(
+    bundle: Bundle, tmp_path: Path, found: list[str], instead: object, said: str
+) -> None:
+    for name in Half.CLOUD.value:
+        (tmp_path / name).symlink_to(bundle.path(name))
+    plain = bundle.manifest.model_dump(mode="json")
+    part, key = found
+    plain[part][key] = instead
+    (tmp_path / MANIFEST).write_text(yaml.safe_dump(plain))
+    with pytest.raises(BundleError, match=said):
+        open_bundle(tmp_path, Half.CLOUD).codec()
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -43,8 +43,11 @@ PRIOR = "prior.npy"
 _PRIOR_TYPE = np.dtype("<u2")
 _MAX_NPY_HEADER_BYTES = 512  # NumPy writes 128 for four dimensions
 
+_MAX_WIDTH = 256  # of stage 1, where 64 is usual; the tail takes memory by its square: 0.6 GB
+
 # A file's name goes into paths, so it is a plain name: no folder, not hidden.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+Sample = Annotated[int, Field(ge=0, le=255)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -59,8 +62,8 @@ class Half(Enum):
 class Preprocess(Settings):
     """What the head wants of an image."""
 
-    side: int = Field(ge=8)  # sites
-    mean_colour: tuple[int, int, int]  # RGB, 0 to 255; what shows through transparency
+    side: int = Field(ge=8, le=4096)  # sites
+    mean_colour: tuple[Sample, Sample, Sample]  # RGB; what shows through transparency
     crop: float = Field(0.875, gt=0, le=1)  # of the shorter side; 224 / 256, as is usual
 
 
@@ -198,6 +201,13 @@ def open_bundle(folder: Path, half: Half) -> Bundle:
         raise BundleError(
             f"{path} names {len(manifest.class_names)} classes, the network has "
             f"{architecture.classes}: export the bundle again"
+        )
+    if architecture.width > _MAX_WIDTH:
+        raise BundleError(f"{path} has width {architecture.width}, wanted at most {_MAX_WIDTH}")
+    if manifest.preprocess.side != architecture.side:
+        raise BundleError(
+            f"{path} makes images of side {manifest.preprocess.side}, the network takes "
+            f"{architecture.side}: export the bundle again"
         )
     if len(manifest.operations.tail_macs) != architecture.timesteps:
         raise BundleError(
