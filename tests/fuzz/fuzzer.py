@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import re
 import shlex
@@ -54,7 +55,9 @@ class Fuzzer:
         (self._work / "costs.json").unlink(missing_ok=True)
         result = FuzzResult(self._name)
         ends = time.monotonic() + seconds
-        while (left := int(ends - time.monotonic())) > 0 and len(result.crashes) < _MAX_CRASHES:
+        while (left := math.ceil(ends - time.monotonic())) > 0 and len(
+            result.crashes
+        ) < _MAX_CRASHES:
             self._run_once(left, result)
         self._read_costs(result)
         return result
@@ -69,11 +72,13 @@ class Fuzzer:
         inputs = [path.read_bytes() for path in fresh.iterdir()]
         if not inputs:
             raise RuntimeError(f"the merge kept nothing: see {self._work / 'log'}")
-        shutil.rmtree(self._kept)
-        self._kept.mkdir()
-        for data in inputs:
-            (self._kept / _file_name(data)).write_bytes(data)
-        return len(inputs)
+        wanted = {_file_name(data): data for data in inputs}
+        for name, data in wanted.items():
+            (self._kept / name).write_bytes(data)
+        for path in self._kept.iterdir():
+            if path.name not in wanted:
+                path.unlink()
+        return len(wanted)
 
     def _prepare(self) -> None:
         for folder in (self._found, self._kept, self._work / "crashes"):
