@@ -4,7 +4,7 @@ import resource
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hypothesis import given
@@ -115,26 +115,52 @@ def test_without_a_free_descriptor_nothing_is_taken_for_closed() -> None:
             assert counters.sample(force=True) == (10, 5)
 
 
+class Clock:
+    """A clock that goes on by a millisecond each time it is read, and by what a test adds."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += 0.001
+        return self.now_s
+
+
 def test_samples_rest_in_proportion_to_what_they_cost() -> None:
-    now_s = 0.0
-
-    def clock() -> float:
-        nonlocal now_s
-        now_s += 0.25  # each walk reads the clock before and after: it takes a quarter second
-        return now_s
-
+    clock = Clock()
     with socket.create_server(("127.0.0.1", 0)) as server:
         counters = KernelCounters(server.getsockname()[1], Side.REMOTE, clock=clock)
         with connected(server) as pair:
-            assert counters.sample() == (0, 0)
+            assert counters.sample(force=True) == (0, 0)
             carry(pair, up=3, down=0)
             assert counters.sample() == (0, 0)  # just read
             assert counters.sample(force=True) == (3, 0)
-            carry(pair, up=3, down=0)
-            now_s += 24
-            assert counters.sample() == (3, 0)
-            now_s += 1  # a hundred times a quarter second have passed
-            assert counters.sample() == (6, 0)
+            cost_s = counters._next_slice_s - clock.now_s
+            assert cost_s >= 100 * 0.001
+
+
+def test_a_walk_of_many_samples_counts_everything_once() -> None:
+    clock = Clock()
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as stack:
+        counters = KernelCounters(server.getsockname()[1], Side.REMOTE, clock=clock)
+        pairs = [stack.enter_context(connected(server)) for _ in range(200)]
+        for client, _ in pairs:
+            client.sendall(b"x")
+        clock.now_s += 1000  # rested
+        assert counters.sample() == (0, 0)  # a walk counts once it has met them all
+        clock.now_s += 1000
+        assert counters.sample() == (200, 0)
+        clock.now_s += 1000
+        assert counters.sample() == (200, 0)  # half a walk
+        for client, _ in pairs[:100]:
+            client.sendall(b"x")
+        assert counters.sample(force=True) == (300, 0)
+        for client, _ in pairs[:100]:
+            client.close()
+        for _ in range(4):
+            clock.now_s += 1000
+            assert counters.sample() == (300, 0)
+        assert len(counters._tally.live) == 100
 
 
 @given(

@@ -31,7 +31,8 @@ _BYTES_SENT_AT = 200
 _BYTES_RETRANSMITTED_AT = 208
 _DESCRIPTORS = Path("/proc/self/fd")
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_REST_FACTOR = 100  # a walk's own time, rested before the next: samples take 1 % of it at most
+_SLICE = 256  # descriptors that one sample reads, some milliseconds of the event loop's time
+_REST_FACTOR = 100  # times a slice, rested before the next: samples take 1 % of the time at most
 
 
 def framed_bytes(message_bytes: int) -> int:
@@ -102,7 +103,9 @@ class KernelCounters:
     clock: Callable[[], float] = time.monotonic  # seconds
     _tally: Tally = field(default_factory=Tally)
     _total: WireBytes = NOTHING
-    _next_walk_s: float = float("-inf")
+    _ahead: list[str] | None = None  # descriptors that this walk has not come to
+    _met: dict[int, WireBytes] = field(default_factory=dict)  # connections of this walk
+    _next_slice_s: float = float("-inf")
 
     @property
     def available(self) -> bool:
@@ -110,37 +113,42 @@ class KernelCounters:
         return _DESCRIPTORS.is_dir() and hasattr(socket, "TCP_INFO")
 
     def sample(self, *, force: bool = False) -> WireBytes:
-        """Read the live connections, unless that was done just now, and return the totals so far.
+        """Go on reading the live connections and return the totals so far.
 
-        ``force`` reads them whenever that was.
+        With thousands of them one walk takes many calls, and some calls only rest. ``force`` reads
+        them all now.
         """
         start_s = self.clock()
-        if self.available and (force or start_s >= self._next_walk_s):
-            live = self._walk()
-            if live is not None:
-                self._tally = observe(self._tally, live)
-                self._total = self._tally.total
+        if self.available and (force or start_s >= self._next_slice_s):
+            self._walk(whole=force)
             now_s = self.clock()
-            self._next_walk_s = now_s + _REST_FACTOR * (now_s - start_s)
+            self._next_slice_s = now_s + _REST_FACTOR * (now_s - start_s)
         return self._total
 
-    def _walk(self) -> dict[int, WireBytes] | None:
-        """Every live connection; None if they cannot all be read, as without a free descriptor."""
-        live: dict[int, WireBytes] = {}
+    def _walk(self, *, whole: bool) -> None:
+        """Read descriptors; at the end of a walk, those not met are taken for closed."""
         try:
-            with os.scandir(_DESCRIPTORS) as entries:
-                for entry in entries:
-                    self._read(entry, live)
-        except OSError:
-            return None  # taking these connections for closed ones would count them twice later
-        return live
+            if self._ahead is None or whole:
+                self._met = {}
+                self._ahead = os.listdir(_DESCRIPTORS)  # noqa: PTH208 (a Path each is slow)
+            for _ in range(len(self._ahead) if whole else min(_SLICE, len(self._ahead))):
+                self._read(self._ahead.pop(), self._met)
+        except OSError:  # no free descriptor: taking the others for closed would count them twice
+            self._ahead = None
+            return
+        if self._ahead:
+            return
+        self._tally = observe(self._tally, self._met)
+        self._total = self._tally.total
+        self._ahead = None
 
-    def _read(self, entry: "os.DirEntry[str]", live: dict[int, WireBytes]) -> None:
+    def _read(self, descriptor: str, live: dict[int, WireBytes]) -> None:
         try:
-            if not os.readlink(entry.path).startswith("socket:"):  # noqa: PTH115 (a Path each is slow)
+            name = os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115
+            if not name.startswith("socket:"):
                 return
             # The descriptor is the transport's, and may close meanwhile: work on a duplicate.
-            with _duplicate(int(entry.name)) as connection:
+            with _duplicate(int(descriptor)) as connection:
                 inode = os.fstat(connection.fileno()).st_ino
                 # One that was reset has no far end any more, and still its counts.
                 if inode in self._tally.live or self._is_ours(connection):
