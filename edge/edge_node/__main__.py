@@ -128,7 +128,7 @@ async def _folders(settings: EdgeSettings, connect: Connect) -> list[Path]:
 
 
 def _connector(settings: EdgeSettings) -> Connect:
-    security = settings.cloud_security()
+    security = settings.channel_security()
 
     def connect() -> Connection:
         channel = make_channel(settings.cloud, max_message_bytes=MAX_PART_BYTES, security=security)

@@ -5,25 +5,18 @@ from typing import Literal
 from pydantic import Field
 
 from spikebottlenet.accounting.energy import Radio
+from spikebottlenet.calling import CallingSettings
 from spikebottlenet.codec.spikes import SchemeChoice
 from spikebottlenet.daemon import DaemonSettings
-from spikebottlenet.listening import file_or_none
 from spikebottlenet.preprocess import MAX_IMAGE_PIXELS
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES
-from spikebottlenet.rpc.security import ChannelSecurity
 
 
-class EdgeSettings(DaemonSettings):
+class EdgeSettings(DaemonSettings, CallingSettings):
     """How the edge serves."""
 
     listen: str = Field("127.0.0.1:50051", description="host:port to serve clients on")
     cloud: str = Field("127.0.0.1:50061", description="host:port of the cloud-node")
-    cloud_ca: str = Field(
-        "", description="PEM file of CAs that the cloud-node's certificate is of; '': no TLS"
-    )
-    cloud_cert: str = Field("", description="PEM file of the certificate shown to the cloud-node")
-    cloud_key: str = Field("", description="PEM file of that certificate's private key")
-    cloud_token_file: str = Field("", description="file of the token shown to the cloud-node")
     bundle_from_cloud: bool = Field(
         False, description="fetch the cloud-node's bundle at the start and on SIGHUP, not `bundle`"
     )
@@ -70,13 +63,3 @@ class EdgeSettings(DaemonSettings):
     max_image_pixels: int = Field(
         MAX_IMAGE_PIXELS, ge=1, description="pixels of the largest image taken"
     )
-
-    def cloud_security(self) -> ChannelSecurity:
-        """How the cloud-node is known, and shown who this is."""
-        return ChannelSecurity(
-            ca=file_or_none(self.cloud_ca),
-            cert=file_or_none(self.cloud_cert),
-            key=file_or_none(self.cloud_key),
-            token_file=file_or_none(self.cloud_token_file),
-            insecure=self.insecure,
-        )

@@ -1,10 +1,9 @@
 """Settings of an edge's link to its cloud: how it knows the cloud and says who it is."""
 
-from pathlib import Path
-
 from pydantic import Field
 
 from spikebottlenet.config import Settings
+from spikebottlenet.listening import file_or_none
 from spikebottlenet.rpc.security import ChannelSecurity
 
 
@@ -22,13 +21,9 @@ class CallingSettings(Settings):
     def channel_security(self) -> ChannelSecurity:
         """How the link is guarded."""
         return ChannelSecurity(
-            ca=_path(self.cloud_ca),
-            cert=_path(self.cloud_cert),
-            key=_path(self.cloud_key),
-            token_file=_path(self.cloud_token_file),
+            ca=file_or_none(self.cloud_ca),
+            cert=file_or_none(self.cloud_cert),
+            key=file_or_none(self.cloud_key),
+            token_file=file_or_none(self.cloud_token_file),
             insecure=self.cloud_insecure,
         )
-
-
-def _path(name: str) -> Path | None:
-    return Path(name) if name else None
