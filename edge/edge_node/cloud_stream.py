@@ -13,7 +13,7 @@ import grpc.aio
 
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.codec.frame import bind_frame
-from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
+from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.status import error_from_status
 from spikebottlenet.rpc.v1.coinference_pb2 import Open, StreamRequest, StreamResponse
@@ -65,7 +65,7 @@ class CloudStream:
         self._ledger.count_up(first.ByteSize())
         if reply is grpc.aio.EOF:
             raise await self.ending()
-        if reply.WhichOneof("response") != "accepted":
+        if reply is None or reply.WhichOneof("response") != "accepted":
             raise UnavailableError("the cloud did not accept the stream: check its version")
         self._ledger.count_down(reply.ByteSize())
         self.max_in_flight = max(1, reply.accepted.max_in_flight)
@@ -96,6 +96,8 @@ class CloudStream:
             raise self._cut from None
         if response is grpc.aio.EOF:
             return None
+        if response is None:  # gRPC's word for bytes that are no such message
+            raise CorruptFrameError("an answer arrived damaged: it is no message")
         share = self._ledger.count_down(response.ByteSize())
         if response.HasField("prediction"):
             verify_check(response.prediction, self._stream_id)

@@ -15,6 +15,9 @@ from safetensors.numpy import load_file
 from spikebottlenet.errors import BundleError
 from spikebottlenet.runtime.scores import Probabilities, softmax
 
+# What safetensors and NumPy raise for headers that make no sense to them.
+_UNREADABLE = (OSError, KeyError, ValueError, TypeError, AttributeError, SafetensorError)
+
 Weights = npt.NDArray[np.float32]
 
 
@@ -32,18 +35,32 @@ class EdgeExit:
         """Read ``exit.safetensors``.
 
         Raises:
-            BundleError: it is not such a file.
+            BundleError: it is not such a file, or its layers do not fit each other.
         """
         try:
             tensors = load_file(path)
-            return cls(
-                tensors["hidden.weight"],
-                tensors["hidden.bias"],
-                tensors["out.weight"],
-                tensors["out.bias"],
+            names = ("hidden.weight", "hidden.bias", "out.weight", "out.bias")
+            loaded = cls(*(tensors[name] for name in names))
+        except _UNREADABLE as error:
+            raise BundleError(f"cannot load {path}: {type(error).__name__}: {error}") from error
+        loaded._check(path)
+        return loaded
+
+    def _check(self, path: Path) -> None:
+        parts = (self.hidden_weight, self.hidden_bias, self.out_weight, self.out_bias)
+        hidden, classes = self.hidden_bias.size, self.out_bias.size
+        fits = (
+            all(part.dtype == np.float32 for part in parts)
+            and [part.ndim for part in parts] == [2, 1, 2, 1]
+            and self.hidden_weight.shape[0] == hidden
+            and self.out_weight.shape == (classes, hidden)
+        )
+        if not fits:
+            shapes = ", ".join(f"{part.dtype} {list(part.shape)}" for part in parts)
+            raise BundleError(
+                f"{path} holds {shapes}, wanted float32 [hidden, in], [hidden], [classes, hidden], "
+                "[classes]: copy the bundle again"
             )
-        except (OSError, KeyError, SafetensorError) as error:
-            raise BundleError(f"cannot load {path}: {error}") from error
 
     def classify(self, spikes: npt.NDArray[np.uint8]) -> Probabilities:
         """Map spikes [T, B, C, H, W] to probabilities [B, classes]."""
