@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := edge,cloud,lab,dev
 
-.PHONY: help demo test check bench install stubs clean
+.PHONY: help demo test check bench chaos strangers fuzz soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +31,19 @@ check: $(STAMP) ## lint, format check and types
 
 bench: $(STAMP) ## measure, as ratios side by side
 	$(BIN)/python -m tests.benchmarks
+
+chaos: $(STAMP) ## stored and live requests under faults and kills, ten minutes
+	$(BIN)/python -m tests.trials.chaos
+
+strangers: $(STAMP) ## storms of strangers at a guarded cloud-node, three minutes
+	$(BIN)/python -m tests.strangers
+
+fuzz: $(STAMP) ## fuzz what strangers send, ten minutes a target
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
+	$(BIN)/python -m tests.fuzz all --seconds 610 --report build/fuzz.json
+
+soak: $(STAMP) ## an hour of load over a link that breaks: does anything grow?
+	$(BIN)/python -m tests.trials.soak
 
 stubs: $(STAMP) ## write the gRPC stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared \

@@ -11,8 +11,10 @@ from pathlib import Path
 from edge_node.fetch import MAX_PART_BYTES, fetch_bundle
 from spikebottlenet.bundle import Half, open_bundle
 from spikebottlenet.bundle_store import BundleStore, StoredBundle
+from spikebottlenet.calling import CallingSettings
 from spikebottlenet.errors import BundleError, SpikeBottleNetError
 from spikebottlenet.rpc.channel import make_channel
+from spikebottlenet.rpc.security import ChannelSecurity, call_metadata
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.state_dir import state_dir
 
@@ -36,16 +38,27 @@ def bundle_main(arguments: Sequence[str]) -> int:
             case "rollback":
                 _print_current(store.rollback(Half.EDGE))
             case "fetch":
-                _print_current(asyncio.run(_fetch(store, options.cloud, options.fingerprint)))
+                _print_current(asyncio.run(_fetch(store, options)))
     except SpikeBottleNetError as error:
         print(f"edge-node bundle: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-async def _fetch(store: BundleStore, cloud: str, fingerprint: bytes) -> Path:
-    async with make_channel(cloud, max_message_bytes=MAX_PART_BYTES) as channel:
-        return await fetch_bundle(CoInferenceStub(channel), store, fingerprint=fingerprint)
+async def _fetch(store: BundleStore, options: argparse.Namespace) -> Path:
+    security = ChannelSecurity(
+        ca=options.cloud_ca,
+        cert=options.cloud_cert,
+        key=options.cloud_key,
+        token_file=options.cloud_token_file,
+        insecure=options.cloud_insecure,
+    )
+    metadata = call_metadata(security)
+    async with make_channel(
+        options.cloud, max_message_bytes=MAX_PART_BYTES, security=security
+    ) as channel:
+        stub = CoInferenceStub(channel)
+        return await fetch_bundle(stub, store, fingerprint=options.fingerprint, metadata=metadata)
 
 
 def _print_current(folder: Path) -> None:
@@ -142,5 +155,17 @@ def _parser() -> argparse.ArgumentParser:
         type=_fingerprint,
         default=b"",
         help="of the bundle wanted (default: the cloud's first)",
+    )
+    for name in ("cloud_ca", "cloud_cert", "cloud_key", "cloud_token_file"):
+        fetching.add_argument(
+            f"--{name.replace('_', '-')}",
+            metavar="FILE",
+            type=Path,
+            help=CallingSettings.model_fields[name].description,
+        )
+    fetching.add_argument(
+        "--cloud-insecure",
+        action="store_true",
+        help=CallingSettings.model_fields["cloud_insecure"].description,
     )
     return parser
