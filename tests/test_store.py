@@ -16,7 +16,7 @@ from spikebottlenet.errors import UnavailableError
 from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, SOURCE_EDGE_EXIT, ClassifyRequest
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 from tests.clients import ANSWER_WITHIN_S, channel, no_traceback
-from tests.conftest import Start
+from tests.conftest import Start, log_lines
 from tests.free_port import free_port
 from tests.test_loopback import records, send
 
@@ -67,8 +67,13 @@ def test_what_is_stored_while_the_cloud_is_away_is_answered_later_and_in_order(
     assert {r["request_id"] for r in found} == {r["request_id"] for r in stored}
     one = results(edge, stored[7]["request_id"])
     assert [r["request_id"] for r in one] == [stored[7]["request_id"]]
-    live = {r["image"]: r["label"] for r in records(send(edge, "--json", *images))}
+    answers = records(send(edge, "--json", "--deadline-ms", "60000", *images))
+    assert {r["source"] for r in answers} == {"cloud"}
+    live = {r["image"]: r["label"] for r in answers}
     labels = {r["request_id"]: r["label"] for r in found}
+    delivered = [line for line in log_lines(edge) if line["event"] == "delivered"]
+    assert [line["request_id"] for line in delivered] == [r["request_id"] for r in found]
+    assert all(line["wire_bytes_up"] > 0 and line["edge_radio_uj"] > 0 for line in delivered)
     assert [labels[r["request_id"]] for r in stored] == [live[r["image"]] for r in stored]
     no_traceback(edge, cloud)
     assert edge.stop() == 0

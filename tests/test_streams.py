@@ -20,7 +20,7 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamResponse,
 )
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
-from tests.clients import channel, code_of, converse, iter_requests, no_traceback
+from tests.clients import channel, code_of, converse, iter_requests, no_traceback, opening
 from tests.conftest import Start, log_lines
 
 STREAM = bytes(range(16))
@@ -73,6 +73,18 @@ async def test_a_checked_stream_refuses_what_is_not_whole_and_answers_the_rest(
         if answer.HasField("failure"):
             assert answer.failure.code == grpc.StatusCode.DATA_LOSS.value[0]
     no_traceback(cloud)
+
+
+async def test_an_answer_kept_from_an_unchecked_stream_is_checked_on_a_checked_one(
+    start: Start, bundle: Bundle, frame: bytes
+) -> None:
+    cloud = start("cloud_node")
+    plain = StreamRequest(sequence=1, frame=frame)
+    _, first = await converse(cloud, [opening(bundle, STREAM), plain])
+    _, again = await converse(cloud, [opened(bundle), request(1, frame)])
+    verify_check(again.prediction, STREAM)
+    assert again.prediction.probabilities == first.prediction.probabilities
+    assert not first.prediction.check
 
 
 async def test_a_damaged_open_is_refused(start: Start, bundle: Bundle) -> None:

@@ -28,7 +28,8 @@ and exits 0."""
 
 EXAMPLE = """examples:
   cloud-node                                   serve this machine with the shipped model
-  cloud-node --listen 0.0.0.0:50061            serve other machines too
+  cloud-node --listen 0.0.0.0:50061 --tls-cert server.pem --tls-key server.key --tokens tokens.txt
+                                               serve other machines too
   cloud-node --config cloud.yaml --threads 4   settings from a file, one of them changed"""
 
 

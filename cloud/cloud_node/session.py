@@ -221,7 +221,7 @@ class Session:
         turn.ends(response)
 
     async def _repeat(self, turn: Turn, known: Answer) -> None:
-        response = await asyncio.shield(known)
+        response = self._checked(await asyncio.shield(known))
         if await turn.begins():
             self._send(response)
         else:
@@ -240,6 +240,15 @@ class Session:
             turn.ends(self._refuse(sequence, error, sent=await turn.begins()))
 
         self._start(refuse())
+
+    def _checked(self, response: StreamResponse) -> StreamResponse:
+        """A kept answer as this stream wants it: it may be of one that asked for no checks."""
+        if not (self._open.checked and response.HasField("prediction")):
+            return response
+        again = StreamResponse()
+        again.CopyFrom(response)
+        with_check(again.prediction, self._open.stream_id)
+        return again
 
     def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
         if self._open.checked:

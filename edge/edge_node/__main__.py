@@ -18,6 +18,7 @@ from edge_node.queue_command import queue_main
 from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
 from edge_node.store import Store
+from spikebottlenet.accounting.energy import RADIO_PROFILES
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
 from spikebottlenet.bundle_store import BundleStore
@@ -78,6 +79,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
             connect,
             ledger,
             ClassNames(models, connect),
+            RADIO_PROFILES[settings.radio],
             window=settings.store_window,
             stall_s=settings.stall_s,
         )

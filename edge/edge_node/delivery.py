@@ -16,6 +16,7 @@ from edge_node.cloud_stream import Connect, open_stream
 from edge_node.delivery_run import DeliveryRun, Progress
 from edge_node.queue import DurableQueue
 from edge_node.queue_ops import StoredRequest
+from spikebottlenet.accounting.energy import RadioProfile
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import ModelMismatchError, OverloadedError, SpikeBottleNetError
 from spikebottlenet.logs import fields
@@ -36,6 +37,7 @@ class Delivery:
         connect: Connect,
         ledger: WireLedger,
         class_names: ClassNames,
+        radio: RadioProfile,
         *,
         window: int,
         stall_s: float,
@@ -44,6 +46,7 @@ class Delivery:
         self._connect = connect
         self._ledger = ledger
         self._class_names = class_names
+        self._radio = radio
         self._window = window
         self._stall_s = stall_s
         self._refusals: dict[str, int] = {}  # by fingerprint, in a row
@@ -99,7 +102,7 @@ class Delivery:
                 self._refusals.pop(first.fingerprint, None)
                 names = await self._class_names(first.fingerprint)
                 window = min(self._window, stream.max_in_flight)
-                run = DeliveryRun(self._queue, stream, self._progress, window=window)
+                run = DeliveryRun(self._queue, stream, self._progress, self._radio, window=window)
                 await run.finish(first.fingerprint, names, stall_s=self._stall_s)
         except ModelMismatchError as error:
             await self._refused(first, error)

@@ -1,7 +1,9 @@
 """Stored requests of one model over one ordered stream: a window sent, answers in order."""
 
 import asyncio
+import logging
 import time
+import uuid
 from collections import deque
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ import grpc.aio
 from edge_node.cloud_stream import CloudStream, bound_request
 from edge_node.queue import DurableQueue
 from edge_node.queue_rows import StoredAnswer
+from spikebottlenet.accounting.energy import RadioProfile
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
@@ -17,8 +20,11 @@ from spikebottlenet.errors import (
     SpikeBottleNetError,
     UnavailableError,
 )
+from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import error_from_number
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction, StreamResponse
+
+log = logging.getLogger(__name__)
 
 _MAX_DAMAGED = 5  # times that one request may arrive damaged before it is dead
 _IDLE_S = 20.0  # with nothing to send for so long the stream is closed
@@ -45,11 +51,19 @@ class DeliveryRun:
     """State of one stream."""
 
     def __init__(
-        self, queue: DurableQueue, stream: CloudStream, progress: Progress, *, window: int
+        self,
+        queue: DurableQueue,
+        stream: CloudStream,
+        progress: Progress,
+        radio: RadioProfile,
+        *,
+        window: int,
     ) -> None:
         self._queue = queue
         self._stream = stream
         self._progress = progress
+        self._radio = radio
+        self._wire_bytes_up: dict[int, int] = {}  # of what was sent, by sequence
         self._places = asyncio.Semaphore(window)
         self._sent: deque[int] = deque()  # without an answer, in order
         self._heard = time.monotonic()  # the last answer, or the first request after a rest
@@ -68,7 +82,7 @@ class DeliveryRun:
         try:
             while (received := await self._stream.read()) is not None:
                 self._heard = time.monotonic()
-                await self._take(received[0], names)
+                await self._take(*received, names)
         finally:
             for helper in helpers:
                 helper.cancel()
@@ -108,7 +122,7 @@ class DeliveryRun:
                 self._sent.append(request.sequence)
                 after = request.sequence
                 message = bound_request(self._queue.stream_id, after, request.frame)
-                await self._stream.write(message)
+                self._wire_bytes_up[after] = await self._stream.write(message)
             if not batch:
                 try:
                     async with asyncio.timeout(_IDLE_S):
@@ -117,11 +131,13 @@ class DeliveryRun:
                     await self._stream.done_writing()
                     return
 
-    async def _take(self, response: StreamResponse, names: tuple[str, ...]) -> None:
+    async def _take(
+        self, response: StreamResponse, wire_bytes: int, names: tuple[str, ...]
+    ) -> None:
         match response.WhichOneof("response"):
             case "prediction":
                 self._next_is(response.prediction.sequence)
-                self._save(response.prediction, names)
+                self._save(response.prediction, wire_bytes, names)
             case "failure":
                 await self._failed(response.failure)
             case "drain":
@@ -133,7 +149,7 @@ class DeliveryRun:
             raise UnavailableError(f"answer to {sequence} out of order, expected {expected}")
         self._sent.popleft()
 
-    def _save(self, prediction: Prediction, names: tuple[str, ...]) -> None:
+    def _save(self, prediction: Prediction, wire_bytes: int, names: tuple[str, ...]) -> None:
         """Put an answer on disk; its place is free once it is there."""
         answer = StoredAnswer(
             classes=tuple(prediction.classes),
@@ -142,10 +158,22 @@ class DeliveryRun:
             timesteps=prediction.timesteps,
         )
 
+        wire_bytes_up = self._wire_bytes_up.pop(prediction.sequence, 0)
+        line = fields(
+            request_id=f"{uuid.UUID(bytes=self._queue.stream_id)}/{prediction.sequence}",
+            label=answer.labels[0],
+            timesteps=answer.timesteps,
+            wire_bytes_up=wire_bytes_up,
+            wire_bytes_down=wire_bytes,
+            edge_radio_uj=round(self._radio.send_uj(wire_bytes_up), 3),
+            cloud_compute_uj=round(prediction.cloud_compute_uj, 3),
+        )
+
         async def save() -> None:
             try:
                 await self._queue.complete(prediction.sequence, answer)
                 self._progress.done += 1
+                log.info("delivered", extra=line)
             except SpikeBottleNetError as error:
                 self._stream.cut(f"an answer cannot be kept: {error}")
             finally:
@@ -168,6 +196,7 @@ class DeliveryRun:
         ):
             raise UnavailableError(f"a request arrived damaged: {error}")
         self._next_is(failure.sequence)
+        self._wire_bytes_up.pop(failure.sequence, None)
         await self._queue.bury([failure.sequence], str(error))
         self._progress.done += 1
         self._places.release()
