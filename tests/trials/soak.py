@@ -2,10 +2,10 @@
 
 Clients ask for images at a steady rate, some of them to be stored, each client over a connection
 that is made afresh as often as the link breaks. Resident memory and open descriptors of both
-daemons are sampled every few seconds. After the warm-up (a quarter of the time: at 10 images a second
-the cloud's kept answers are full after seven minutes, and heaps settle some minutes later), memory
-must have a slope whose 95 % interval holds zero (see ``slope``), and descriptors must be the same
-number at every quiet moment (the median of each block).
+daemons are sampled every few seconds. After the warm-up (a quarter of the time: at 10 images a
+second the cloud's kept answers are full after seven minutes, and heaps settle some minutes later),
+memory must have a slope whose 95 % interval holds zero (see ``slope``), and descriptors must be the
+same number at every quiet moment (the median of each block).
 """
 
 import argparse
