@@ -95,7 +95,7 @@ def test_the_edge_exit_answers_while_the_cloud_is_away_at_start(start: Start, ph
 async def test_the_edge_exit_answers_when_the_cloud_is_silent(start: Start, photo: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # connects, and never says a word
         port = silent.getsockname()[1]
-        edge = start("edge_node", "--cloud", f"127.0.0.1:{port}", "--deadline-ms", "300")
+        edge = start("edge_node", "--cloud", f"127.0.0.1:{port}", "--deadline-ms", "3000")
         async with channel(edge) as line:
             request = ClassifyRequest(image=photo.read_bytes())
             reply = await EdgeInferenceStub(line).Classify(request, timeout=ANSWER_WITHIN_S)
