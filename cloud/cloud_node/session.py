@@ -7,6 +7,7 @@ which never reads holds ``max_in_flight`` answers and no more.
 """
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Coroutine
 
@@ -33,8 +34,10 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamResponse,
 )
 
+log = logging.getLogger(__name__)
+
 _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is ended
-_MAX_FAILED = 1024  # sequences whose further chunks are ignored
+_MAX_IGNORED = 1024  # sequences whose further chunks are ignored
 
 Answer = asyncio.Future[StreamResponse]
 
@@ -62,7 +65,7 @@ class Session:
         self._order = Order(ordered=opening.ordered)
         self._last = 0  # sequence, on an ordered stream
         self._partial: dict[int, Received] = {}
-        self._failed: dict[int, None] = {}
+        self._over: dict[int, None] = {}  # answered early or failed, with chunks that may follow
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -119,16 +122,15 @@ class Session:
         wire_bytes = self._ledger.count_up(message_bytes)
         if self._order.ordered:
             self._check_order(sequence)
+        if sequence in self._over:  # a late chunk
+            if not chunk.more:
+                self._over.pop(sequence)
+            return
         known = self._cache.get(RequestKey(self._open.stream_id, sequence))
         if known is not None:
-            if sequence not in self._partial:  # not a late chunk of a request answered early
-                self._start(self._repeat(await self._next_turn(), known))
-            if not chunk.more:
-                self._partial.pop(sequence, None)
-            return
-        if sequence in self._failed:
-            if not chunk.more:
-                self._failed.pop(sequence)
+            if chunk.more:
+                self._ignore_rest_of(sequence)
+            self._start(self._repeat(await self._next_turn(), known))
             return
         received = self._partial.get(sequence)
         try:
@@ -185,10 +187,17 @@ class Session:
         if prediction.probabilities[0] < self._inference.settings.enough_confidence:
             return
         prediction.enough = True
+        await self._credit.acquire()
         answer: Answer = asyncio.get_running_loop().create_future()
         self._cache.put(RequestKey(self._open.stream_id, sequence), answer)
-        await self._credit.acquire()
+        self._ignore_rest_of(sequence)  # which an edge that listens does not send
         answer.set_result(self._respond(received, prediction))
+
+    def _ignore_rest_of(self, sequence: int) -> None:
+        self._partial.pop(sequence, None)
+        self._over[sequence] = None
+        while len(self._over) > _MAX_IGNORED:
+            self._over.pop(next(iter(self._over)))
 
     async def _answer(
         self,
@@ -206,7 +215,11 @@ class Session:
                 )
         except SpikeBottleNetError as error:
             outcome = error
+        except Exception:  # a mistake of ours costs this request a try, and no other anything
+            log.exception("request failed")
+            outcome = UnavailableError("the request failed inside this cloud-node: send it again")
         except BaseException:
+            self._cache.forget(RequestKey(self._open.stream_id, sequence))
             answer.cancel()
             raise
         in_turn = await turn.begins()
@@ -229,11 +242,9 @@ class Session:
         turn.ends(response)
 
     async def _fail(self, sequence: int, error: SpikeBottleNetError, *, more: bool) -> None:
-        self._partial.pop(sequence, None)
         if more:
-            self._failed[sequence] = None
-            while len(self._failed) > _MAX_FAILED:
-                self._failed.pop(next(iter(self._failed)))
+            self._ignore_rest_of(sequence)
+        self._partial.pop(sequence, None)
         turn = await self._next_turn()
 
         async def refuse() -> None:

@@ -1,6 +1,7 @@
 """The tails in one worker thread; images of one model that wait together go through together."""
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from spikebottlenet.runtime.scores import Probabilities
 from spikebottlenet.runtime.torch_tail import TorchTail
 
 Spikes = npt.NDArray[np.uint8]
+
+log = logging.getLogger(__name__)
 
 _FIRST_GUESS_S = 0.01
 _SMOOTHED_OVER = 16  # batches
@@ -45,6 +48,7 @@ class TailWorker:
         self._max_batch = max_batch
         self._waiting: asyncio.Queue[_Job] = asyncio.Queue(max_waiting)
         self._thread: ThreadPoolExecutor | None = None
+        self._serving: asyncio.Task[None] | None = None
         self._image_s = _FIRST_GUESS_S  # of late
         self.expired = 0  # dropped before they were computed
 
@@ -53,15 +57,21 @@ class TailWorker:
         """Serve the queue until the block ends; what still waits then is cancelled."""
         with ThreadPoolExecutor(1, thread_name_prefix="tail") as thread:
             self._thread = thread
-            loop = asyncio.create_task(self._serve(thread))
+            self._serving = asyncio.create_task(self._serve(thread))
             try:
                 yield self
             finally:
-                loop.cancel()
-                await asyncio.gather(loop, return_exceptions=True)
+                self._serving.cancel()
+                await asyncio.gather(self._serving, return_exceptions=True)
 
     async def alive(self) -> None:
-        """Return once the thread has had a turn."""
+        """Return once the thread has had a turn.
+
+        Raises:
+            RuntimeError: nobody serves the queue any more.
+        """
+        if self._serving is None or self._serving.done():
+            raise RuntimeError("the tail's loop has ended")
         await asyncio.get_running_loop().run_in_executor(self._thread, int)
 
     async def classify(
@@ -104,10 +114,11 @@ class TailWorker:
         self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, batch: list[_Job]
     ) -> None:
         started = time.monotonic()
-        spikes = np.stack([job.spikes for job in batch], axis=1)
         try:
+            spikes = np.stack([job.spikes for job in batch], axis=1)
             probabilities = await loop.run_in_executor(thread, batch[0].tail.classify, spikes)
-        except RuntimeError as error:  # torch: out of memory and the like; the next batch may fit
+        except Exception as error:  # out of memory and the like; the next batch may fit
+            log.exception("tail failed")
             for job in batch:
                 _settle(job, OverloadedError(f"the tail failed: {error}"))
             return

@@ -22,7 +22,13 @@ from spikebottlenet.accounting.energy import RADIO_PROFILES
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
 from spikebottlenet.bundle_store import BundleStore
-from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
+from spikebottlenet.daemon import (
+    run_daemon,
+    serve_until,
+    start_line,
+    stop_requested,
+    unless_stopped,
+)
 from spikebottlenet.errors import ConfigError, UnavailableError
 from spikebottlenet.listening import file_or_none
 from spikebottlenet.reload import reloading
@@ -88,7 +94,10 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
         await models.change(await _folders(fresh, connect))
 
     models = ServedModels(build)
-    bundles = [open_bundle(folder, Half.EDGE) for folder in await _folders(settings, connect)]
+    folders = await unless_stopped(stop, _folders(settings, connect))
+    if folders is None:
+        return
+    bundles = [open_bundle(folder, Half.EDGE) for folder in folders]
     collector = ServiceCollector()
     head_worker = HeadWorker(max_waiting=settings.max_waiting)
     with head_worker.running() as worker:
@@ -96,6 +105,11 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
             answering = Answering(models, settings, worker, store)
             service = EdgeService(answering, settings, store)
             add_EdgeInferenceServicer_to_server(service, collector)
+
+            async def alive(worker: HeadWorker = worker, store: Store = store) -> None:
+                await worker.alive()
+                await store.alive()
+
             largest = settings.max_image_bytes + _MESSAGE_ROOM_BYTES
             async with running_server(
                 settings.listen,
@@ -108,7 +122,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
                 print(f"{line}, cloud {settings.cloud}", flush=True)
                 async with reloading(settings, reread, change):
                     await serve_until(
-                        stop, serving, service.drain, drain_s=settings.drain_s, alive=worker.alive
+                        stop, serving, service.drain, drain_s=settings.drain_s, alive=alive
                     )
     service.log_totals(ledger, expired=worker.expired)
 

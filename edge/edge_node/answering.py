@@ -20,9 +20,9 @@ from edge_node.store import Store
 from spikebottlenet.accounting.energy import RADIO_PROFILES
 from spikebottlenet.accounting.record import InferenceRecord
 from spikebottlenet.errors import (
-    DeadlineError,
     ModelMismatchError,
     OverloadedError,
+    SpikeBottleNetError,
     StoreError,
     UnavailableError,
 )
@@ -111,15 +111,20 @@ class Answering:
         return live
 
     async def _live(self, model: ServedModel, encoded: EncodedImage, wanted: Wanted) -> _Outcome:
-        exchange = model.link.new_exchange(encoded.frame, deadline=_latest(wanted))
+        latest = _latest(wanted)
+        if self._settings.store == "on_failure":  # there is a disk to be written yet
+            latest -= min(_RESERVE * (latest - wanted.arrived), _MAX_RESERVE_S)
+        exchange = model.link.new_exchange(encoded.frame, deadline=latest)
         sent = time.monotonic()
         missing = ""
         try:
             prediction = await model.link.infer(exchange)
+            if max(prediction.classes) >= len(model.bundle.manifest.class_names):
+                raise UnavailableError("the cloud's answer is of another model's classes")
             answer = cloud_answer(prediction, waited_ms=1e3 * (time.monotonic() - sent))
         except ModelMismatchError:
             raise  # a mistake of whoever set this up; the exit would hide it
-        except (UnavailableError, OverloadedError, DeadlineError) as reason:
+        except SpikeBottleNetError as reason:  # whatever keeps the cloud from answering
             missing = str(reason)
             answer = edge_exit_answer(model.head.exit_probabilities(encoded), encoded)
         sending = Sending(
@@ -133,12 +138,17 @@ class Answering:
     async def _try_store(
         self, model: ServedModel, encoded: EncodedImage, wanted: Wanted
     ) -> int | None:
+        left_s = max(0.0, wanted.deadline - time.monotonic())
         try:
-            return await self._store.accept(wanted.key, encoded.frame, model.bundle)
+            async with asyncio.timeout(left_s):
+                return await self._store.accept(wanted.key, encoded.frame, model.bundle)
         except (OverloadedError, StoreError) as error:
-            self.not_stored += 1
-            log.error("not stored", extra=fields(reason=str(error)))
-            return None
+            reason = str(error)
+        except TimeoutError:
+            reason = "the disk was too slow for the deadline; it may be stored all the same"
+        self.not_stored += 1
+        log.error("not stored in time", extra=fields(reason=reason))
+        return None
 
     async def _wait_for_delivery(
         self, sequence: int, model: ServedModel, encoded: EncodedImage, wanted: Wanted

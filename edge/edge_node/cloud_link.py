@@ -39,6 +39,8 @@ log = logging.getLogger(__name__)
 
 _GOODBYE_S = 1.0
 _MISSES_TO_BREAK = 3  # requests in a row that met silence
+_SILENCE_S = 0.4  # a shorter wait without an answer says nothing about the cloud
+_SOUND_S = 1.0  # a stream that lasted so long was one
 _MAX_SENDS = 3  # of one request on one stream, when its bytes arrive damaged
 _END = 0  # in the place of a sequence: write no more
 
@@ -97,7 +99,7 @@ class CloudLink:
         self._credit = asyncio.Semaphore(max_in_flight)
         self._closing = False
         self._state = _State.OPENING
-        self._heard = time.monotonic()
+        self._heard = self._opened = time.monotonic()
         self._misses = 0
         self._stream: CloudStream | None = None
         self._failure: SpikeBottleNetError = UnavailableError("the cloud was not reached yet")
@@ -136,15 +138,15 @@ class CloudLink:
         try:
             async with asyncio.timeout(max(0.0, exchange.deadline - began)), self._credit:
                 if self._state is _State.DOWN:
-                    raise self._failure
+                    raise _its_own(self._failure)
                 answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
                 self._pending[exchange.sequence] = _Pending(exchange, answer)
                 self._outgoing.put_nowait(exchange.sequence)
                 return await answer
         except TimeoutError:
-            if exchange.wire_bytes_up and self._heard < began:
-                self._missed()
             waited = time.monotonic() - began
+            if exchange.wire_bytes_up and self._heard < began and waited >= _SILENCE_S:
+                self._missed()
             raise DeadlineError(f"no answer from the cloud within {waited:.3f} s") from None
         finally:
             self._pending.pop(exchange.sequence, None)
@@ -172,11 +174,12 @@ class CloudLink:
                 if was_up:
                     if self._closing:
                         return
-                    # One attempt at once: a cloud that restarts, or a link that blinked.
-                    self._state = _State.OPENING
-                    backoff.reset()
                     log.warning("cloud lost", extra=fields(reason=str(self._failure)))
-                    continue
+                    if time.monotonic() - self._opened >= _SOUND_S:
+                        # One attempt at once: a cloud that restarts, or a link that blinked.
+                        self._state = _State.OPENING
+                        backoff.reset()
+                        continue
             self._go_down()
             await asyncio.sleep(backoff.next_s())
 
@@ -191,7 +194,7 @@ class CloudLink:
     def _fail_pending(self, *, unsent_only: bool) -> None:
         for exchange, answer in self._pending.values():
             if not answer.done() and not (unsent_only and exchange.wire_bytes_up):
-                answer.set_exception(self._failure)
+                answer.set_exception(_its_own(self._failure))
 
     async def _one_stream(self) -> None:
         """Open and exchange until the stream ends; returns only if the cloud drained it."""
@@ -203,7 +206,8 @@ class CloudLink:
         async with open_stream(self._connect, opening, self._ledger) as stream:
             room = min(self._max_in_flight, stream.max_in_flight)
             self._credit = asyncio.Semaphore(room)  # earlier holders give back to the old one
-            self._stream, self._misses, self._heard = stream, 0, time.monotonic()
+            self._stream, self._misses = stream, 0
+            self._heard = self._opened = time.monotonic()
             self._state = _State.UP
             self.connections += 1
             log.info("cloud connected", extra=fields(stream_id=self.name))
@@ -285,3 +289,8 @@ def _explain(error: Exception) -> SpikeBottleNetError:
     if isinstance(error, ModelMismatchError | UnavailableError | AuthenticationError):
         return error
     return UnavailableError(f"the stream to the cloud ended: {error}")
+
+
+def _its_own(error: SpikeBottleNetError) -> SpikeBottleNetError:
+    """The same error for one request: a shared one would hold all their images by its traceback."""
+    return type(error)(str(error))

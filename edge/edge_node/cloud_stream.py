@@ -101,6 +101,8 @@ class CloudStream:
         share = self._ledger.count_down(response.ByteSize())
         if response.HasField("prediction"):
             verify_check(response.prediction, self._stream_id)
+            if not 0 < len(response.prediction.classes) == len(response.prediction.probabilities):
+                raise UnavailableError("the cloud's answer names no class: check its version")
         elif response.HasField("failure"):
             verify_check(response.failure, self._stream_id)
         return response, share

@@ -136,6 +136,8 @@ class DeliveryRun:
     ) -> None:
         match response.WhichOneof("response"):
             case "prediction":
+                if max(response.prediction.classes) >= len(names):
+                    raise UnavailableError("the cloud's answer is of another model's classes")
                 self._next_is(response.prediction.sequence)
                 self._save(response.prediction, wire_bytes, names)
             case "failure":

@@ -19,6 +19,7 @@ from spikebottlenet.runtime.scores import Probabilities
 
 _FIRST_GUESS_S = 0.02
 _SMOOTHED_OVER = 16  # images
+_LOOK_EVERY_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class HeadWorker:
         self._waiting = 0
         self._image_s = _FIRST_GUESS_S  # of late
         self._thread: ThreadPoolExecutor | None = None
+        self._done = 0  # images, by the thread
         self.expired = 0  # dropped before they were computed
 
     @contextmanager
@@ -94,8 +96,14 @@ class HeadWorker:
             yield self
 
     async def alive(self) -> None:
-        """Return once the thread has had a turn."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+        """Return once the thread has had a turn, or has done something meanwhile."""
+        done = self._done
+        turn = asyncio.get_running_loop().run_in_executor(self._thread, int)
+        try:
+            while not turn.done() and self._done == done:
+                await asyncio.wait({turn}, timeout=_LOOK_EVERY_S)
+        finally:
+            turn.cancel()
 
     async def encode(self, head: Head, image: bytes, *, deadline: float) -> EncodedImage:
         """Run an image file through a head; ``deadline`` is in monotonic seconds.
@@ -130,6 +138,9 @@ class HeadWorker:
         started = time.monotonic()
         if started > deadline:  # nobody waits for it any more
             raise DeadlineError("the deadline passed before the head's turn")
-        encoded = head.encode(image)
+        try:
+            encoded = head.encode(image)
+        finally:
+            self._done += 1
         self._image_s += (time.monotonic() - started - self._image_s) / _SMOOTHED_OVER
         return encoded

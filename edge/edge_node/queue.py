@@ -44,6 +44,11 @@ class _Job(Generic[ResultT]):
     work: Callable[[QueueOps], ResultT]
     loop: asyncio.AbstractEventLoop
     future: "asyncio.Future[ResultT]"
+    then: Callable[[], None]  # on the event loop, once it is on disk, whoever still waits
+
+
+def _nothing() -> None:
+    """For jobs that nobody else has to hear of."""
 
 
 @dataclass
@@ -56,6 +61,7 @@ class _Outcomes:
     def tell(self) -> None:
         """Wake who waits."""
         for job, result in self.results:
+            job.then()
             if not job.future.done():
                 job.future.set_result(result)
         for job, error in self.errors:
@@ -71,7 +77,10 @@ class _Writer:
         self._ops = ops
         self._jobs: queue.SimpleQueue[_Job[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
-        self.revived: Callable[[], None] = lambda: None  # dead letters wait again
+        self._group: list[_Job[Any]] = []  # that is served now
+        self._ended = threading.Event()
+        self._miscounted = False  # the counts could not be read again after a group failed
+        self.revived: Callable[[], None] = _nothing  # dead letters wait again
 
     def start(self) -> None:
         """Begin."""
@@ -82,14 +91,49 @@ class _Writer:
         self._jobs.put(None)
         self._thread.join()
 
-    async def do(self, work: Callable[[QueueOps], ResultT]) -> ResultT:
-        """Have the thread do something; returns once it is on disk."""
+    async def do(
+        self, work: Callable[[QueueOps], ResultT], then: Callable[[], None] = _nothing
+    ) -> ResultT:
+        """Have the thread do something; returns once it is on disk.
+
+        Raises:
+            StoreError: it cannot be done, or the thread has ended.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[ResultT] = loop.create_future()
-        self._jobs.put(_Job(work, loop, future))
+        self._jobs.put(_Job(work, loop, future, then))
+        if self._ended.is_set():
+            self._refuse_all()
         return await future
 
+    def check(self) -> None:
+        """Make sure that the thread is there.
+
+        Raises:
+            StoreError: it has ended.
+        """
+        if self._ended.is_set():
+            raise StoreError(f"the queue {self._files.path} is not served any more")
+
     def _run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+            self._refuse_all()
+
+    def _refuse_all(self) -> None:
+        """Tell those that nobody serves any more."""
+        error = StoreError(f"the queue {self._files.path} is closed: start the edge-node again")
+        with contextlib.suppress(queue.Empty, RuntimeError):  # no job, or no loop, is left
+            for job in self._group:
+                job.loop.call_soon_threadsafe(_Outcomes(errors=[(job, error)]).tell)
+            while True:
+                left = self._jobs.get_nowait()
+                if left is not None:
+                    left.loop.call_soon_threadsafe(_Outcomes(errors=[(left, error)]).tell)
+
+    def _work(self) -> None:
         going = True
         looked = time.monotonic()
         while going:
@@ -106,7 +150,9 @@ class _Writer:
             except queue.Empty:
                 pass
             if group:
+                self._group = group
                 self._serve(group)
+                self._group = []
             if time.monotonic() - looked >= _TICK_S:
                 looked = time.monotonic()
                 self._look_around()
@@ -144,7 +190,7 @@ class _Writer:
     def _commit(self, group: Sequence[_Job[Any]]) -> _Outcomes:
         outcomes = _Outcomes()
         try:
-            self._files.begin()
+            self._begin()
             for job in group:
                 if job.future.cancelled():  # nobody was promised anything
                     continue
@@ -155,19 +201,28 @@ class _Writer:
             self._ops.keep_age()
             self._files.commit()
         except BaseException:
-            self._files.rollback()
-            self._ops.reload()
+            self._undo()
             raise
         return outcomes
 
+    def _begin(self) -> None:
+        if self._miscounted:
+            self._ops.reload()
+            self._miscounted = False
+        self._files.begin()
+
+    def _undo(self) -> None:
+        """Take a failed group back; a file that cannot be read now may be later."""
+        self._miscounted = True
+        self._files.rollback()
+
     def _alone(self, work: Callable[[QueueOps], ResultT]) -> ResultT | None:
         try:
-            self._files.begin()
+            self._begin()
             result = work(self._ops)
             self._files.commit()
         except Exception as error:  # the thread goes on: all that the queue does, it does
-            self._files.rollback()
-            self._ops.reload()
+            self._undo()
             log.error("not written", extra=fields(reason=f"{type(error).__name__}: {error}"))
             return None
         return result
@@ -216,19 +271,20 @@ class DurableQueue:
             OverloadedError: full, and set to reject.
             StoreError: it cannot be written; what was accepted before is there.
         """
-        sequence = await self._writer.do(lambda ops: ops.accept(key, frame, fingerprint, model))
-        self._wake()
-        return sequence
+        return await self._writer.do(
+            lambda ops: ops.accept(key, frame, fingerprint, model), self._wake
+        )
 
     async def waiting(self, *, after: int, limit: int) -> list[StoredRequest]:
         """Those behind ``after`` that wait for the cloud, in order, at most ``limit``."""
         return await self._writer.do(lambda ops: ops.waiting(after, limit))
 
     async def wait_for_waiting(self, *, after: int) -> None:
-        """Return once one behind ``after`` waits."""
+        """Return once one behind ``after`` waits, or dead letters wait again."""
+        revivals = self.revivals
         while True:
             changed = self._changed
-            if await self.waiting(after=after, limit=1):
+            if await self.waiting(after=after, limit=1) or self.revivals != revivals:
                 return
             await changed.wait()
 
@@ -268,9 +324,7 @@ class DurableQueue:
 
     async def retry_dead(self) -> int:
         """Let dead letters wait again, in their old places; how many."""
-        count = await self._writer.do(QueueOps.retry_dead)
-        self.revived()
-        return count
+        return await self._writer.do(QueueOps.retry_dead, self.revived)
 
     async def purge(self, states: Sequence[State]) -> int:
         """Forget all requests in these states; how many."""
@@ -287,6 +341,14 @@ class DurableQueue:
     async def counts(self) -> QueueCounts:
         """What it holds."""
         return await self._writer.do(QueueOps.counts)
+
+    def check(self) -> None:
+        """Make sure that the thread is there; it may be busy for long with a slow disk.
+
+        Raises:
+            StoreError: it has ended.
+        """
+        self._writer.check()
 
     def revived(self) -> None:
         """Dead letters wait again: whoever delivers has to begin at the front."""

@@ -228,7 +228,7 @@ class QueueOps:
         if not self._limits.max_age_s:
             return 0
         horizon = self._age() - self._limits.max_age_s
-        rest = "WHERE state = 0 AND stored_age_s < ? ORDER BY sequence LIMIT ?"
+        rest = "WHERE state = 0 AND stored_age_s < ? ORDER BY stored_age_s LIMIT ?"
         old = read_rows(self._files.first, rest, (horizon, _AT_ONCE))
         for row in old:
             self._drop(row, "age", f"older than {self._limits.max_age_s:g} s (store_max_age_s)")

@@ -35,6 +35,7 @@ CREATE TABLE requests (
     crc INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX requests_key ON requests (key) WHERE key IS NOT NULL;
+CREATE INDEX requests_age ON requests (stored_age_s) WHERE state = 0;
 CREATE INDEX requests_state ON requests (state, sequence, frame_bytes);
 """
 

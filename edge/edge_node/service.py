@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 # Answers of one client's stream that may be worked on at a time; the head keeps its own count.
 _STREAM_WINDOW = 64
 _KEY_BYTES = 16
+_LARGEST_POSITION = (1 << 63) - 1
 _STORE_WITHIN_MS = 60_000  # until a request is on disk, where its client gives no deadline
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -69,14 +70,15 @@ class EdgeService(EdgeInferenceServicer):
 
     async def Classify(self, request: ClassifyRequest | None, context: Context) -> RecordMessage:
         """Answer one image."""
-        return pack_record(await self._classify(request, within_s=context.time_remaining()))
+        return pack_record(await self._classify(request, time.monotonic(), _monotonic_end(context)))
 
     async def ClassifyStream(
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
     ) -> AsyncIterator[ClassifyResponse]:
         """Answer a client's images as they are ready."""
-        answers: asyncio.Queue[ClassifyResponse | None] = asyncio.Queue(_STREAM_WINDOW)
-        reading = asyncio.create_task(self._read(requests, answers))
+        answers: asyncio.Queue[ClassifyResponse | None] = asyncio.Queue(_STREAM_WINDOW + 1)
+        until = _monotonic_end(context)
+        reading = asyncio.create_task(self._read(requests, answers, until))
         try:
             while (answer := await answers.get()) is not None:
                 yield answer
@@ -89,14 +91,15 @@ class EdgeService(EdgeInferenceServicer):
         self,
         requests: AsyncIterator[ClassifyRequest | None],
         answers: "asyncio.Queue[ClassifyResponse | None]",
+        until: float | None,
     ) -> None:
         window = asyncio.Semaphore(_STREAM_WINDOW)
 
-        async def answer(request: ClassifyRequest | None) -> None:
+        async def answer(request: ClassifyRequest | None, arrived: float) -> None:
             sequence = 0 if request is None else request.sequence
             try:
                 with current_client().request():
-                    record = pack_record(await self._classify(request))
+                    record = pack_record(await self._classify(request, arrived, until))
                 await answers.put(ClassifyResponse(sequence=sequence, record=record))
             except SpikeBottleNetError as error:
                 failure = ClassifyFailure(
@@ -108,11 +111,14 @@ class EdgeService(EdgeInferenceServicer):
             finally:
                 window.release()
 
-        async with asyncio.TaskGroup() as tasks:
-            async for request in _until(self._draining, requests):
-                await window.acquire()
-                tasks.create_task(answer(request))
-        await answers.put(None)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                async for request in _until(self._draining, requests):
+                    arrived = time.monotonic()
+                    await window.acquire()
+                    tasks.create_task(answer(request, arrived))
+        finally:
+            await answers.put(None)
 
     async def Results(
         self, request: ResultsRequest | None, context: Context
@@ -120,6 +126,11 @@ class EdgeService(EdgeInferenceServicer):
         """Say what became of stored requests."""
         if request is None:
             raise RequestError("message is not a ResultsRequest: check the client's version")
+        if request.after > _LARGEST_POSITION:
+            raise RequestError(
+                f"after is {request.after}, wanted at most {_LARGEST_POSITION}: send a position "
+                "that this edge-node gave"
+            )
         results = self._store.results(
             after=request.after, request_ids=request.request_ids, limit=request.limit
         )
@@ -129,14 +140,21 @@ class EdgeService(EdgeInferenceServicer):
             yield pack_result(result, self._store.request_id(result.sequence))
 
     async def _classify(
-        self, request: ClassifyRequest | None, *, within_s: float | None = None
+        self, request: ClassifyRequest | None, arrived: float, until: float | None
     ) -> InferenceRecord:
-        arrived = time.monotonic()
+        """Answer an image that came at ``arrived``; its call ends at ``until`` (monotonic)."""
         try:
-            if self._draining.is_set():
-                raise UnavailableError("this edge-node is stopping: connect again later")
-            wanted = self._read_request(request, arrived, within_s)
-            record, cloud_missing = await self._answering.answer(wanted)
+            try:
+                if self._draining.is_set():
+                    raise UnavailableError("this edge-node is stopping: connect again later")
+                wanted = self._read_request(request, arrived, until)
+                record, cloud_missing = await self._answering.answer(wanted)
+            except Exception as error:
+                if isinstance(error, SpikeBottleNetError):
+                    raise
+                # A mistake of ours costs this image its answer, and no other anything.
+                log.exception("image failed")
+                raise SpikeBottleNetError("failed inside this edge-node: see its log") from error
         except SpikeBottleNetError as error:
             self._refused += 1
             code = status_code(error).name
@@ -147,7 +165,7 @@ class EdgeService(EdgeInferenceServicer):
         return record
 
     def _read_request(
-        self, request: ClassifyRequest | None, arrived: float, within_s: float | None
+        self, request: ClassifyRequest | None, arrived: float, until: float | None
     ) -> Wanted:
         if request is None:
             raise RequestError("message is not a ClassifyRequest: check the client's version")
@@ -162,17 +180,21 @@ class EdgeService(EdgeInferenceServicer):
                 "send a UUID"
             )
         usual_ms = _STORE_WITHIN_MS if request.store else self._settings.deadline_ms
-        deadline_s = (request.deadline_ms or usual_ms) / 1e3
-        if within_s is not None:
-            deadline_s = min(deadline_s, within_s)
+        deadline = arrived + (request.deadline_ms or usual_ms) / 1e3
         return Wanted(
             image=request.image,
             arrived=arrived,
-            deadline=arrived + deadline_s,
+            deadline=deadline if until is None else min(deadline, until),
             store=request.store,
             key=request.request_key,
             model=request.model,
         )
+
+
+def _monotonic_end(context: Context) -> float | None:
+    """When a call's own deadline is; None without one."""
+    left_s = context.time_remaining()
+    return None if left_s is None else time.monotonic() + left_s
 
 
 async def _until(

@@ -19,6 +19,7 @@ from spikebottlenet.logs import fields
 log = logging.getLogger(__name__)
 
 _PAGE = 500
+_DIGITS = 18  # of a sequence
 
 Deliver = Callable[[DurableQueue], Delivery]
 
@@ -82,6 +83,15 @@ class Store:
         queue = await self.queue()
         return await queue.accept(key, frame, fingerprint=bundle.fingerprint, model=bundle.model)
 
+    async def alive(self) -> None:
+        """Return if the queue, where there is one, is served.
+
+        Raises:
+            StoreError: it is not.
+        """
+        if self._queue is not None:
+            self._queue.check()
+
     def request_id(self, sequence: int) -> str:
         """What a stored request is known by, for ever."""
         return f"{self._name()}/{sequence}"
@@ -117,7 +127,8 @@ class Store:
 
     def _sequence(self, request_id: str) -> int:
         stream, _, sequence = request_id.partition("/")
-        if stream != str(self._name()) or not sequence.isdigit():
+        plain = sequence.isascii() and sequence.isdigit() and len(sequence) <= _DIGITS
+        if stream != str(self._name()) or not plain:
             raise RequestError(
                 f"{request_id!r} is no request of this queue, wanted {self._name()}/N: ask the "
                 "edge-node that stored it"

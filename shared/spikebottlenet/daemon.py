@@ -40,6 +40,7 @@ class DaemonSettings(ListeningSettings):
 
 
 SettingsT = TypeVar("SettingsT", bound=DaemonSettings)
+ResultT = TypeVar("ResultT")
 
 
 def run_daemon(
@@ -86,12 +87,32 @@ def _allow_open_files() -> None:
 
 
 def stop_requested() -> asyncio.Event:
-    """An event that SIGTERM or SIGINT sets; call it from the running loop."""
+    """An event that SIGTERM or SIGINT sets; call it from the running loop, first of all.
+
+    SIGHUP before there is anything to reload, or after, does nothing.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _nothing)
     return stop
+
+
+def _nothing() -> None:
+    pass
+
+
+async def unless_stopped(stop: asyncio.Event, work: Awaitable[ResultT]) -> ResultT | None:
+    """The result of something that takes long at the start; None if ``stop`` came first."""
+    working, stopping = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def start_line(prog: str, listen: str, serving: Serving, bundle: Bundle) -> str:

@@ -34,14 +34,14 @@ async def trimmed_heap(every_s: float = _TRIM_EVERY_S) -> AsyncIterator[None]:
     finally:
         if trimming is not None:
             trimming.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await trimming
+            await asyncio.gather(trimming, return_exceptions=True)
 
 
 async def _keep_trimming(trim: Callable[[int], Any], every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        await asyncio.to_thread(trim, 0)
+        with contextlib.suppress(RuntimeError):  # no thread to be had now
+            await asyncio.to_thread(trim, 0)
 
 
 def _function(name: str) -> Callable[..., Any] | None:

@@ -36,7 +36,7 @@ async def reloading(
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGHUP)
+        loop.add_signal_handler(signal.SIGHUP, asked.clear)  # the end is near: nothing to reload
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 

@@ -150,13 +150,16 @@ async def _over_stream(batch: _Batch, wanted: Collection[int]) -> AsyncIterator[
             await call.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return  # the reader sees the same end
+        except BaseException:
+            call.cancel()  # or the reader would wait for answers to what was never sent
+            raise
 
     async def read() -> None:
         try:
             while (response := await call.read()) is not grpc.aio.EOF:
                 window.release()
                 outcomes.put_nowait(_outcome(response))
-        except grpc.aio.AioRpcError:
+        except (grpc.aio.AioRpcError, asyncio.CancelledError):
             return  # what is unanswered is asked for again
         finally:
             outcomes.put_nowait(None)
@@ -165,6 +168,8 @@ async def _over_stream(batch: _Batch, wanted: Collection[int]) -> AsyncIterator[
     try:
         while (outcome := await outcomes.get()) is not None:
             yield outcome
+        if tasks[0].done():
+            tasks[0].result()
     finally:
         call.cancel()
         for task in tasks:

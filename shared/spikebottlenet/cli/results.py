@@ -81,8 +81,10 @@ def results(
         list[str] | None, typer.Argument(help="request_id of a stored image; none: all")
     ] = None,
     edge: Annotated[str, typer.Option(help="host:port of the edge-node")] = "127.0.0.1:50051",
-    after: Annotated[int, typer.Option(min=0, help="only images stored after this position")] = 0,
-    limit: Annotated[int, typer.Option(min=0, help="images at most; 0: all")] = 0,
+    after: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="only images stored after this position")
+    ] = 0,
+    limit: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="images at most; 0: all")] = 0,
     wait_s: Annotated[
         float, typer.Option(min=0, help="wait so long for those that are not answered yet")
     ] = 0.0,
@@ -95,7 +97,7 @@ def results(
 ) -> None:
     """Show what the cloud answered to images sent with --store, in the order they were stored.
 
-    Exits 0 if every one of them is answered, 1 if one waits still or is dead.
+    Exits 0 if every one of them is answered, 1 if one waits still, is dead or is not known.
     """
     security = channel_security(ca, cert, key, token_file, insecure)
     request = ResultsRequest(after=after, request_ids=request_ids or [], limit=limit)
@@ -108,6 +110,9 @@ def results(
         print_table(result_table(rows))
     states = [row["state"] for row in rows]
     counts = ", ".join(f"{states.count(state)} {state}" for state in _STATES.values())
+    unknown = sorted(set(request_ids or []) - {row["request_id"] for row in rows})
+    if unknown and not limit:
+        counts += f", {len(unknown)} not known any more ({', '.join(unknown)})"
     print(counts, file=sys.stderr if json_lines else sys.stdout)
-    if states.count("answered") < len(states):
+    if states.count("answered") < len(states) + len(unknown):
         raise typer.Exit(1)

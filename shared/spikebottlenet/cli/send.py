@@ -113,7 +113,10 @@ def send(
     ],
     edge: Annotated[str, typer.Option(help="host:port of the edge-node")] = "127.0.0.1:50051",
     deadline_ms: Annotated[
-        int, typer.Option(min=0, help="wait for the cloud's answer; 0: the edge-node's setting")
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, help="wait for the cloud's answer; 0: the edge-node's setting"
+        ),
     ] = 0,
     store: Annotated[
         bool,
