@@ -37,10 +37,19 @@ def opened(bundle: Bundle, **wanted: object) -> StreamRequest:
     return StreamRequest(open=with_check(message, STREAM))
 
 
-def request(sequence: int, frame: bytes, *, said: int | None = None) -> StreamRequest:
+def request(
+    sequence: int, frame: bytes, *, said: int | None = None, previous: int = 0
+) -> StreamRequest:
     """A request bound to ``sequence`` that says to be ``said``."""
-    bound = bind_frame(frame, frame_context(STREAM, sequence, more=False))
+    context = frame_context(STREAM, sequence, more=False, previous=previous)
+    bound = bind_frame(frame, context)
     return StreamRequest(sequence=said or sequence, frame=bound)
+
+
+def in_order(sequences: list[int], frame: bytes) -> list[StreamRequest]:
+    """Requests of an ordered stream."""
+    before = [0, *sequences]
+    return [request(s, frame, previous=p) for s, p in zip(sequences, before, strict=False)]
 
 
 def kinds(responses: list[StreamResponse]) -> list[tuple[str, int]]:
@@ -124,7 +133,7 @@ async def test_an_ordered_stream_answers_in_order(
 ) -> None:
     cloud = start("cloud_node", "--max-batch", "3")
     sequences = [1, 2, 5, 6, 7, 9, *range(20, 60)]
-    requests = [request(sequence, frame) for sequence in sequences]
+    requests = in_order(sequences, frame)
     _, *answers = await converse(cloud, [opened(bundle, ordered=True), *requests])
     assert kinds(answers) == [("prediction", sequence) for sequence in sequences]
 
@@ -133,13 +142,27 @@ async def test_an_ordered_stream_ends_at_the_first_that_failed_for_now(
     start: Start, bundle: Bundle, frame: bytes
 ) -> None:
     cloud = start("cloud_node")
-    requests = [request(s, frame, said=3 if s == 33 else None) for s in (1, 2, 33, 4, 5)]
+    requests = in_order([1, 2, 3, 4, 5], frame)
+    requests[2].frame = requests[3].frame
     _, *answers = await converse(cloud, [opened(bundle, ordered=True), *requests])
     assert kinds(answers) == [("prediction", 1), ("prediction", 2), ("failure", 3)]
-    mended = [request(s, frame) for s in (3, 4, 5)]
+    mended = in_order([3, 4, 5], frame)
     _, *answers = await converse(cloud, [opened(bundle, ordered=True), *mended])
     assert kinds(answers) == [("prediction", 3), ("prediction", 4), ("prediction", 5)]
     no_traceback(cloud)
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+async def test_an_ordered_stream_misses_a_request_that_got_lost(
+    start: Start, bundle: Bundle, frame: bytes, lost: int
+) -> None:
+    cloud = start("cloud_node")
+    sequences = [7, 8, 9, 10]
+    requests = in_order(sequences, frame)
+    del requests[lost]
+    _, *answers = await converse(cloud, [opened(bundle, ordered=True), *requests])
+    found = [("prediction", sequence) for sequence in sequences[:lost]]
+    assert kinds(answers) == [*found, ("failure", sequences[lost + 1])]
 
 
 async def test_an_ordered_stream_refuses_to_go_back(

@@ -63,7 +63,7 @@ class Session:
         self._out: asyncio.Queue[StreamResponse | None] = asyncio.Queue()
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
         self._order = Order(ordered=opening.ordered)
-        self._last = 0  # sequence, on an ordered stream
+        self._last = self._before = 0  # sequences, on an ordered stream
         self._partial: dict[int, Received] = {}
         self._over: dict[int, None] = {}  # answered early or failed, with chunks that may follow
         self._tasks: set[asyncio.Task[None]] = set()
@@ -160,7 +160,8 @@ class Session:
             raise RequestError(
                 f"sequence {sequence} after {self._last} on an ordered stream: send them in order"
             )
-        self._last = sequence
+        if sequence != self._last:
+            self._before, self._last = self._last, sequence
 
     def _first_chunk(self, sequence: int) -> Received:
         if len(self._partial) >= self._inference.settings.max_in_flight:
@@ -173,7 +174,9 @@ class Session:
     def _context(self, chunk: StreamRequest) -> bytes:
         if not self._open.checked:
             return b""
-        return frame_context(self._open.stream_id, chunk.sequence, more=chunk.more)
+        return frame_context(
+            self._open.stream_id, chunk.sequence, more=chunk.more, previous=self._before
+        )
 
     async def _try_early(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Answer from the timesteps so far if they are sure enough."""

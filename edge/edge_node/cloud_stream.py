@@ -35,9 +35,11 @@ class Connection(NamedTuple):
 Connect = Callable[[], Connection]
 
 
-def bound_request(stream_id: bytes, sequence: int, frame: bytes) -> StreamRequest:
-    """A request of one whole frame, bound to its stream and sequence."""
-    context = frame_context(stream_id, sequence, more=False)
+def bound_request(
+    stream_id: bytes, sequence: int, frame: bytes, *, previous: int = 0
+) -> StreamRequest:
+    """A request of one whole frame, bound to its stream, its sequence, and the one before it."""
+    context = frame_context(stream_id, sequence, more=False, previous=previous)
     return StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
 
 

@@ -120,8 +120,10 @@ class DeliveryRun:
                 if not self._sent:
                     self._heard = time.monotonic()
                 self._sent.append(request.sequence)
-                after = request.sequence
-                message = bound_request(self._queue.stream_id, after, request.frame)
+                before, after = after, request.sequence
+                message = bound_request(
+                    self._queue.stream_id, after, request.frame, previous=before
+                )
                 self._wire_bytes_up[after] = await self._stream.write(message)
             if not batch:
                 try:

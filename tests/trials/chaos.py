@@ -42,7 +42,7 @@ DISTINCT = 500  # images
 TO_THE_EDGE = ("cut", "reset", "refuse", "slow", "slice", "rate", "slow_close")
 SETTLE_S = 180.0  # for what waits once the faults have ended
 LIVE_GRACE_S = 0.05
-LIVE_AT_A_TIME = 2
+LIVE_AT_A_TIME = 4
 
 
 class Follower:

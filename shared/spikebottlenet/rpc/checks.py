@@ -17,9 +17,13 @@ from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Open, Prediction
 CheckedT = TypeVar("CheckedT", Open, Prediction, Failure)
 
 
-def frame_context(stream_id: bytes, sequence: int, *, more: bool) -> bytes:
-    """What a frame of a checked stream is bound to."""
-    return stream_id + struct.pack("<Q?", sequence, more)
+def frame_context(stream_id: bytes, sequence: int, *, more: bool, previous: int = 0) -> bytes:
+    """What a frame of a checked stream is bound to.
+
+    ``previous`` is the sequence before it on an ordered stream, 0 for the stream's first and on
+    others: a request that got lost between two whole ones is missed.
+    """
+    return stream_id + struct.pack("<Q?Q", sequence, more, previous)
 
 
 def with_check(message: CheckedT, stream_id: bytes) -> CheckedT:
