@@ -9,8 +9,8 @@ import pytest
 
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.cli.daemons import Daemon
-from tests.byte_counter import counting_bytes
 from tests.conftest import Start, log_lines
+from tests.fault_proxy import proxy_thread
 
 RECORD_KEYS = (
     *("image", "label", "confidence", "top5", "source", "timesteps", "payload_bytes"),
@@ -66,7 +66,7 @@ def test_a_thousand_images_cost_few_bytes_and_every_counter_agrees(
     start: Start, crop_folder: Path
 ) -> None:
     cloud = start("cloud_node")
-    with counting_bytes(cloud.address) as wire:
+    with proxy_thread(cloud.address) as wire:
         edge = start("edge_node", "--cloud", wire.address, "--deadline-ms", "60000")
         done = send(edge, "--json", str(crop_folder))
         assert done.returncode == 0, done.stderr

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from edge_node import queue_files
-from edge_node.queue_files import QueueFiles, copy_path
+from edge_node.queue_files import QueueFiles
+from edge_node.queue_paths import copy_path
 from spikebottlenet.errors import StoreError
 from tests.queue_driver import Driver, answer
 
@@ -268,7 +269,7 @@ def test_without_its_copy_the_queue_goes_on_and_makes_another(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.ERROR):
-        patch.setattr(queue_files, "_copied", refused)
+        patch.setattr(queue_files, "open_copy", refused)
         driver = Driver(path)
     assert "no copy" in caplog.text
     assert driver.accept(b"one file") == COUNT + 1

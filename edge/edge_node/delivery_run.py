@@ -75,7 +75,7 @@ class DeliveryRun:
         Raises:
             SpikeBottleNetError: the stream broke, stalled, or the cloud has no room.
         """
-        helpers = [
+        beside = [
             asyncio.create_task(self._write(fingerprint)),
             asyncio.create_task(self._watch(stall_s)),
         ]
@@ -84,9 +84,9 @@ class DeliveryRun:
                 self._heard = time.monotonic()
                 await self._take(*received, names)
         finally:
-            for helper in helpers:
-                helper.cancel()
-            await asyncio.gather(*helpers, *self._saving, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, *self._saving, return_exceptions=True)
         if self._sent:
             raise await self._stream.ending()
 

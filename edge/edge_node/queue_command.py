@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_node.queue import PURGE, RETRY, follow, open_queue
+from edge_node.queue import open_queue
 from edge_node.queue_files import QueueInUseError
 from edge_node.queue_ops import QueueLimits
 from edge_node.queue_rows import Row, State, read_rows
+from edge_node.queue_writer import PURGE, RETRY, follow
 from spikebottlenet.errors import SpikeBottleNetError, StoreError
 from spikebottlenet.state_dir import state_dir
 

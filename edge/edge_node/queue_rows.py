@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import google_crc32c
+import uuid_utils
+
+from edge_node.queue_paths import sync_folder
 
 SCHEMA_VERSION = 1
 _BUSY_S = 10.0
@@ -158,4 +161,17 @@ def connect(path: Path) -> sqlite3.Connection:
     pages = max(_FEWEST_PAGES, min(_MOST_PAGES, found.f_bavail * found.f_frsize // _PAGE_SHARE))
     connection.execute(f"PRAGMA wal_autocheckpoint={pages}")
     connection.execute(f"PRAGMA journal_size_limit={_PAGE_BYTES * pages}")
+    return connection
+
+
+def fresh(path: Path, *, stream_id: bytes = b"", sequence: int = 0) -> sqlite3.Connection:
+    """Make an empty file; ``sequence`` is the last number taken."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    connection = connect(path)
+    connection.executescript(f"BEGIN IMMEDIATE;{TABLES}")
+    connection.execute(SET_META, ("stream_id", stream_id or uuid_utils.uuid7().bytes))
+    connection.execute("INSERT INTO sqlite_sequence VALUES ('requests', ?)", (sequence,))
+    connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+    sync_folder(path)
     return connection
