@@ -1,51 +1,62 @@
-"""A good client, whose latency tells what the strangers cost."""
+"""A good client in a process of its own, whose latency tells what the strangers cost the daemon."""
 
+import asyncio
+import json
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc.aio
 import numpy as np
 
 from spikebottlenet.bundle import Half, default_bundle, open_bundle
-from spikebottlenet.rpc.security import call_metadata
+from spikebottlenet.rpc.security import ChannelSecurity, call_metadata
 from spikebottlenet.rpc.v1.coinference_pb2 import InferRequest
 from tests.door import asking
 from tests.strangers.daemon import Guarded
 
+_FILES = ("ca", "cert", "key", "token_file")
+
 
 class GoodClient:
-    """Sends one image after another on one connection."""
+    """Has the other process send one image after another on one connection."""
 
-    def __init__(self, stub, metadata, request: InferRequest) -> None:
-        self._stub = stub
-        self._metadata = metadata
-        self._request = request
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
         self.asked = 0
         self.failed: list[str] = []
 
     async def latencies_ms(self, *, seconds: float) -> list[float]:
         """Of the answers that come within ``seconds``; calls that fail are counted apart."""
-        times = []
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end:
-            self.asked += 1
-            started = time.perf_counter()
-            try:
-                await self._stub.Infer(self._request, metadata=self._metadata, timeout=10)
-            except grpc.aio.AioRpcError as error:
-                self.failed.append(error.code().name)
-                continue
-            times.append(1e3 * (time.perf_counter() - started))
-        return times
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{seconds}\n".encode())
+        found = json.loads(await self._process.stdout.readline())
+        self.failed += found["failed"]
+        self.asked += len(found["failed"]) + len(found["times"])
+        return list(found["times"])
 
 
 @asynccontextmanager
 async def good_client(cloud: Guarded) -> AsyncIterator[GoodClient]:
-    async with asking(cloud.port, cloud.good) as stub:
-        client = GoodClient(stub, call_metadata(cloud.good), image_request())
-        await client.latencies_ms(seconds=1.0)  # warm
+    """A warm client of a guarded daemon."""
+    files = [str(getattr(cloud.good, name) or "") for name in _FILES]
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.strangers.client", str(cloud.port), *files),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        limit=1 << 24,
+    )
+    try:
+        client = GoodClient(process)
+        await client.latencies_ms(seconds=1.0)
         yield client
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
 
 
 def image_request() -> InferRequest:
@@ -55,3 +66,30 @@ def image_request() -> InferRequest:
     spikes = (np.random.default_rng(0).random(tuple(shape)) < 0.3).astype(np.uint8)
     frame = bundle.codec().encode_spikes(spikes)
     return InferRequest(fingerprint=bytes.fromhex(bundle.fingerprint), frames=[frame])
+
+
+async def _send(port: int, security: ChannelSecurity) -> None:
+    """For each line of standard input, so many seconds of requests; a line of times back."""
+    metadata, request = call_metadata(security), image_request()
+    async with asking(port, security) as stub:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            times, failed = [], []
+            end = time.perf_counter() + float(line)
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                try:
+                    await stub.Infer(request, metadata=metadata, timeout=10)
+                except grpc.aio.AioRpcError as error:
+                    failed.append(error.code().name)
+                    continue
+                times.append(1e3 * (time.perf_counter() - started))
+            print(json.dumps({"times": times, "failed": failed}), flush=True)
+
+
+def _main(port: str, *files: str) -> None:
+    paths = {name: Path(file) if file else None for name, file in zip(_FILES, files, strict=True)}
+    asyncio.run(_send(int(port), ChannelSecurity(**paths)))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
