@@ -94,6 +94,7 @@ def test_a_file_that_fails_while_it_is_looked_at_costs_that_look(
     driver.end()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_queue_whose_thread_has_ended_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
