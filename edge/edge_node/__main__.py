@@ -33,7 +33,7 @@ from spikebottlenet.errors import ConfigError, UnavailableError
 from spikebottlenet.listening import file_or_none
 from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.channel import make_channel
-from spikebottlenet.rpc.security import call_metadata
+from spikebottlenet.rpc.security import call_metadata, channel_credentials
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
@@ -67,7 +67,6 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     stop = stop_requested()
     ledger = WireLedger(KernelCounters(port=_port(settings.cloud), side=Side.REMOTE))
     connect = _connector(settings)
-    connect()  # files that do not work are said now
 
     def build(bundle: Bundle) -> ServedModel:
         link = CloudLink(
@@ -145,6 +144,8 @@ async def _folders(settings: EdgeSettings, connect: Connect) -> list[Path]:
 
 def _connector(settings: EdgeSettings) -> Connect:
     security = settings.channel_security()
+    channel_credentials(security, settings.cloud)  # files that do not work are said now
+    call_metadata(security)
 
     def connect() -> Connection:
         channel = make_channel(settings.cloud, max_message_bytes=MAX_PART_BYTES, security=security)

@@ -14,7 +14,7 @@ from spikebottlenet.bundle_store import BundleStore, StoredBundle
 from spikebottlenet.calling import CallingSettings
 from spikebottlenet.errors import BundleError, SpikeBottleNetError
 from spikebottlenet.rpc.channel import make_channel
-from spikebottlenet.rpc.security import ChannelSecurity, call_metadata
+from spikebottlenet.rpc.security import call_metadata
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.state_dir import state_dir
 
@@ -46,13 +46,8 @@ def bundle_main(arguments: Sequence[str]) -> int:
 
 
 async def _fetch(store: BundleStore, options: argparse.Namespace) -> Path:
-    security = ChannelSecurity(
-        ca=options.cloud_ca,
-        cert=options.cloud_cert,
-        key=options.cloud_key,
-        token_file=options.cloud_token_file,
-        insecure=options.cloud_insecure,
-    )
+    given = {name: getattr(options, name) for name in CallingSettings.model_fields}
+    security = CallingSettings(**given).channel_security()
     metadata = call_metadata(security)
     async with make_channel(
         options.cloud, max_message_bytes=MAX_PART_BYTES, security=security
@@ -160,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         fetching.add_argument(
             f"--{name.replace('_', '-')}",
             metavar="FILE",
-            type=Path,
+            default="",
             help=CallingSettings.model_fields[name].description,
         )
     fetching.add_argument(

@@ -1,18 +1,10 @@
 """Class names of a model that stored requests were made by: from the edge, else from the cloud."""
 
-import hashlib
-import json
-
-import grpc.aio
-
 from edge_node.cloud_stream import Connect
+from edge_node.fetch import PATIENCE, fetch_manifest
 from edge_node.models import ServedModels
-from spikebottlenet.errors import UnavailableError
-from spikebottlenet.rpc.status import error_from_status
-from spikebottlenet.rpc.v1.coinference_pb2 import GetModelRequest
+from spikebottlenet.incoming_bundle import parse_manifest
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
-
-_WITHIN_S = 10.0
 
 
 class ClassNames:
@@ -38,22 +30,11 @@ class ClassNames:
 
     async def _ask(self, fingerprint: str) -> tuple[str, ...]:
         connection = self._connect()
-        async with connection.channel:
-            request = GetModelRequest(fingerprint=bytes.fromhex(fingerprint))
-            call = CoInferenceStub(connection.channel).GetModel(
-                request, metadata=connection.metadata, timeout=_WITHIN_S
+        async with connection.channel as channel:
+            text = await fetch_manifest(
+                CoInferenceStub(channel),
+                bytes.fromhex(fingerprint),
+                connection.metadata,
+                PATIENCE.silence_s,
             )
-            try:
-                async for part in call:
-                    return _names(part.manifest_json, fingerprint)
-            except grpc.aio.AioRpcError as error:
-                raise error_from_status(error.code(), error.details() or "") from error
-            finally:
-                call.cancel()
-        raise UnavailableError("the cloud sent no manifest")
-
-
-def _names(manifest_json: str, fingerprint: str) -> tuple[str, ...]:
-    if hashlib.sha256(manifest_json.encode()).hexdigest() != fingerprint:
-        raise UnavailableError("the cloud's manifest was damaged on its way")
-    return tuple(json.loads(manifest_json)["class_names"])
+        return parse_manifest(text, fingerprint=fingerprint).class_names

@@ -15,6 +15,7 @@ from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.codec.frame import bind_frame
 from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
+from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.status import error_from_status
 from spikebottlenet.rpc.v1.coinference_pb2 import Open, StreamRequest, StreamResponse
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
@@ -146,8 +147,7 @@ async def open_stream(
         except asyncio.InvalidStateError:  # written to a call that had ended
             raise await stream.ending() from None
         except grpc.aio.AioRpcError as error:
-            reason = error.details() or "no reason given"
-            raise error_from_status(error.code(), reason) from error
+            raise error_from_call(error) from error
         finally:
             call.cancel()
             ledger.counters.sample()

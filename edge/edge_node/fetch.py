@@ -97,7 +97,7 @@ async def fetch_bundle(
     """
     try:
         async with asyncio.timeout(patience.whole_s):
-            text = await _manifest(stub, fingerprint, metadata, patience.silence_s)
+            text = await fetch_manifest(stub, fingerprint, metadata, patience.silence_s)
             manifest = await _on_disk(partial(parse_manifest, text, fingerprint=fingerprint.hex()))
             found = manifest.fingerprint
             if unless_left and found == store.left:
@@ -118,9 +118,15 @@ async def fetch_bundle(
     return folder
 
 
-async def _manifest(
+async def fetch_manifest(
     stub: CoInferenceStub, fingerprint: bytes, metadata: _Metadata, silence_s: float
 ) -> str:
+    """A bundle's manifest as the cloud sends it, not yet checked.
+
+    Raises:
+        UnavailableError: the cloud is away, or fell silent.
+        SpikeBottleNetError: why it refused.
+    """
     call = stub.GetModel(GetModelRequest(fingerprint=fingerprint), metadata=tuple(metadata))
     try:
         return _manifest_of(await _next_part(call, silence_s))

@@ -180,10 +180,11 @@ class QueueOps:
 
     def results(self, after: int, sequences: Sequence[int] | None, limit: int) -> list[QueueResult]:
         """What became of requests, in order."""
-        rest, values = "WHERE sequence > ?", [after]
+        rest = "WHERE sequence > ?"
+        values: list[object] = [after]
         if sequences is not None:
             rest += " AND sequence IN (SELECT value FROM json_each(?))"
-            values.append(json.dumps(list(sequences)))  # type: ignore[arg-type]
+            values.append(json.dumps(list(sequences)))
         rows = read_rows(self._files.first, f"{rest} ORDER BY sequence LIMIT ?", (*values, limit))
         return [
             QueueResult(
@@ -283,7 +284,8 @@ class QueueOps:
     def _make_room(self, frame_bytes: int) -> None:
         while not self._fits(frame_bytes):
             drops = self._limits.when_full == "drop_oldest" and self._would_fit(frame_bytes)
-            oldest = self.waiting(0, 1) if drops else []
+            rest = "WHERE state = 0 ORDER BY sequence LIMIT 1"
+            oldest = read_rows(self._files.first, rest) if drops else []
             if not oldest:
                 raise OverloadedError(
                     f"the queue is full: {self._kept()} requests of {self._limits.max_count}, "
@@ -292,9 +294,7 @@ class QueueOps:
                     "store_max_bytes, or empty it with `edge-node queue`",
                     retry_after_s=_A_MOMENT_S,
                 )
-            row = self._get(oldest[0].sequence)
-            assert row is not None  # noqa: S101, read in the same group
-            self._drop(row, "full", "the queue was full (store_when_full: drop_oldest)")
+            self._drop(oldest[0], "full", "the queue was full (store_when_full: drop_oldest)")
 
     def _drop(self, row: Row, why: Dropped, reason: str) -> None:
         self._change(row, State.DROPPED, reason=reason)

@@ -1,5 +1,6 @@
 """Settings of a daemon's listening side: who gets in, and how much each may take."""
 
+from dataclasses import fields
 from pathlib import Path
 
 from pydantic import Field
@@ -74,20 +75,7 @@ class ListeningSettings(Settings):
 
     def server_limits(self) -> ServerLimits:
         """How much clients may take."""
-        return ServerLimits(
-            rate=self.rate,
-            burst=self.burst,
-            client_in_flight=self.client_in_flight,
-            client_calls=self.client_calls,
-            max_calls=self.max_calls,
-            max_unary=self.max_unary,
-            silent_s=self.silent_s,
-            max_connections=self.max_connections,
-            max_streams=self.max_streams,
-            handshake_s=self.handshake_s,
-            idle_s=self.idle_s,
-            max_metadata_bytes=self.max_metadata_bytes,
-        )
+        return ServerLimits(**{one.name: getattr(self, one.name) for one in fields(ServerLimits)})
 
 
 def file_or_none(name: str) -> Path | None:

@@ -25,8 +25,9 @@ from spikebottlenet.errors import (
 )
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.records import unpack_record
+from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity, call_metadata
-from spikebottlenet.rpc.status import error_from_number, error_from_status
+from spikebottlenet.rpc.status import error_from_number
 from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest, ClassifyResponse
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
@@ -188,7 +189,7 @@ async def _one_by_one(batch: _Batch, wanted: Collection[int]) -> AsyncIterator[O
             message = await batch.client.stub.Classify(request, metadata=batch.client.metadata)
             yield Outcome(index, unpack_record(message), None)
         except grpc.aio.AioRpcError as failed:
-            error = error_from_status(failed.code(), failed.details() or "no reason given")
+            error = error_from_call(failed)
             if isinstance(error, UnavailableError):
                 error = lost = UnavailableError(f"edge-node at {batch.client.edge}: {error}")
             yield Outcome(index, None, error)

@@ -14,8 +14,8 @@ from spikebottlenet.cli.access import Ca, Cert, Insecure, Key, TokenFile, channe
 from spikebottlenet.cli.client import EdgeClient, edge_client
 from spikebottlenet.cli.table import print_table, result_table
 from spikebottlenet.errors import UnavailableError
+from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.security import ChannelSecurity
-from spikebottlenet.rpc.status import error_from_status
 from spikebottlenet.rpc.v1.edge_pb2 import ResultsRequest, StoredResult
 
 _ASK_EVERY_S = 0.5
@@ -60,7 +60,7 @@ async def fetch_results(
             found = [result async for result in call]
             waits = any(r.state == StoredResult.STATE_WAITING for r in found)
         except grpc.aio.AioRpcError as failed:
-            error = error_from_status(failed.code(), failed.details() or "no reason given")
+            error = error_from_call(failed)
             if not isinstance(error, UnavailableError) or time.monotonic() >= give_up:
                 raise error from failed
             found, waits = [], True
