@@ -39,15 +39,18 @@ def spikes(bundle: Bundle) -> np.ndarray:
     return (np.random.default_rng(0).random(tuple(shape)) < 0.3).astype(np.uint8)
 
 
-@pytest.fixture(scope="session")
-def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped bundle under another name, so with another fingerprint."""
-    folder = tmp_path_factory.mktemp("bundle") / "other"
+def altered_bundle(folder: Path, **changes: object) -> Path:
+    """The shipped bundle with these keys of its manifest changed, so with another fingerprint."""
     shutil.copytree(default_bundle(), folder)
     manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
-    manifest["name"] = "other"
-    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
+    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest | changes))
     return folder
+
+
+@pytest.fixture(scope="session")
+def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped bundle under another name."""
+    return altered_bundle(tmp_path_factory.mktemp("bundle") / "other", name="other")
 
 
 @pytest.fixture(scope="session")

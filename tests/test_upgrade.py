@@ -1,20 +1,18 @@
 """A rolling upgrade: a new model on the cloud, then on the edge, while clients ask."""
 
 import asyncio
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
-import yaml
 
-from spikebottlenet.bundle import Half, default_bundle, open_bundle
+from spikebottlenet.bundle import Bundle, Half, default_bundle, open_bundle
 from spikebottlenet.cli.daemons import Daemon
 from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 from tests.clients import ANSWER_WITHIN_S, channel, no_traceback
-from tests.conftest import Start, log_lines
+from tests.conftest import Start, altered_bundle, log_lines
 from tests.free_port import free_port
 from tests.test_loopback import send
 from tests.test_store import results, wait_for_log
@@ -23,15 +21,11 @@ CLIENTS = 4
 
 
 @pytest.fixture(scope="module")
-def mirrored_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mirrored_bundle(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) -> Path:
     """The shipped bundle with its classes named backwards: every label tells who answered."""
+    names = list(bundle.manifest.class_names[::-1])
     folder = tmp_path_factory.mktemp("bundle") / "mirrored"
-    shutil.copytree(default_bundle(), folder)
-    manifest = yaml.safe_load((folder / "manifest.yaml").read_text())
-    manifest["name"] = "mirrored"
-    manifest["class_names"] = manifest["class_names"][::-1]
-    (folder / "manifest.yaml").write_text(yaml.safe_dump(manifest))
-    return folder
+    return altered_bundle(folder, name="mirrored", class_names=names)
 
 
 class Clients:
