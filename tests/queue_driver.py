@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_node.queue import DurableQueue, open_queue
-from edge_node.queue_ops import QueueLimits
 from edge_node.queue_rows import StoredAnswer
+from edge_node.queue_values import QueueLimits
 
 ResultT = TypeVar("ResultT")
 

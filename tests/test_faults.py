@@ -6,14 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import grpc.aio
 import numpy as np
 
 from spikebottlenet.bundle import HEAD_ONNX, Bundle, default_bundle, file_digest
-from spikebottlenet.cli.daemons import Daemon
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamRequest,
 )
@@ -28,6 +26,7 @@ from tests.clients import (
     serves,
 )
 from tests.conftest import Start, log_lines
+from tests.load import Load
 from tests.test_loopback import records, send
 
 
@@ -102,46 +101,12 @@ async def test_the_edge_exit_answers_when_the_cloud_is_silent(start: Start, phot
     assert reply.source == SOURCE_EDGE_EXIT
 
 
-class Load:
-    """Eight clients that ask again and again; every answer's source, in order."""
-
-    def __init__(self, edge: Daemon, image: bytes) -> None:
-        self.sources: list[int] = []
-        self._stop = False
-        self._task = asyncio.create_task(self._run(edge, image))
-
-    async def _run(self, edge: Daemon, image: bytes) -> None:
-        async with channel(edge) as line:
-            stub = EdgeInferenceStub(line)
-
-            async def ask() -> None:
-                while not self._stop:
-                    request = ClassifyRequest(image=image)
-                    reply = await stub.Classify(request, timeout=ANSWER_WITHIN_S)
-                    self.sources.append(reply.source)
-
-            await asyncio.gather(*(ask() for _ in range(8)))
-
-    async def until(self, source: int) -> float:
-        """Wait for the next answer from a source; returns the seconds that took."""
-        seen, started = len(self.sources), time.monotonic()
-        while source not in self.sources[seen:]:
-            assert not self._task.done()
-            assert time.monotonic() - started < ANSWER_WITHIN_S
-            await asyncio.sleep(0.01)
-        return time.monotonic() - started
-
-    async def stop(self) -> None:
-        self._stop = True
-        await self._task
-
-
 async def test_killed_and_restarted_cloud_is_used_again_within_five_seconds(
     start: Start, photo: Path
 ) -> None:
     cloud = start("cloud_node")
     edge = start("edge_node", "--cloud", cloud.address)
-    load = Load(edge, photo.read_bytes())
+    load = Load(edge, photo.read_bytes(), clients=8)
     await load.until(SOURCE_CLOUD)
     cloud.process.kill()
     cloud.process.wait()
@@ -159,7 +124,7 @@ async def test_sigterm_under_load_answers_what_was_accepted(
 ) -> None:
     cloud = start("cloud_node", "--max-batch", "2")
     edge = start("edge_node", "--cloud", cloud.address)
-    load = Load(edge, photo.read_bytes())
+    load = Load(edge, photo.read_bytes(), clients=8)
     await load.until(SOURCE_CLOUD)
     frame = bundle.codec().encode_spikes(spikes)
     async with channel(cloud) as line:
@@ -182,7 +147,7 @@ async def test_sigterm_under_load_answers_what_was_accepted(
     assert await asyncio.to_thread(edge.stop) == 0
     no_traceback(cloud, edge)
     totals = log_lines(edge)[-1]
-    assert totals["images"] == len(load.sources)
+    assert totals["images"] == len(load.answers)
     assert totals["refused"] == 0
 
 

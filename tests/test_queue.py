@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from edge_node.queue_files import QueueInUseError
-from edge_node.queue_ops import QueueLimits
 from edge_node.queue_rows import State
+from edge_node.queue_values import QueueLimits
 from spikebottlenet.errors import OverloadedError
 from tests.queue_driver import MODEL, WIDE, Driver, answer
 

@@ -184,9 +184,11 @@ def test_a_file_of_a_newer_version_is_left_alone(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version=99")
     before = path.read_bytes()
+    reserve = path.with_name(f"{path.name}.reserve")
     with pytest.raises(StoreError, match="upgrade"):
         Driver(path)
     assert path.read_bytes() == before
+    assert reserve.exists()
 
 
 @pytest.fixture

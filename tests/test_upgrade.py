@@ -8,16 +8,13 @@ import pytest
 
 from spikebottlenet.bundle import Bundle, Half, default_bundle, open_bundle
 from spikebottlenet.cli.daemons import Daemon
-from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest
-from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
-from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
-from tests.clients import ANSWER_WITHIN_S, channel, no_traceback
+from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD
+from tests.clients import no_traceback
 from tests.conftest import Start, altered_bundle, log_lines
 from tests.free_port import free_port
+from tests.load import Load
 from tests.test_loopback import send
 from tests.test_store import results, wait_for_log
-
-CLIENTS = 4
 
 
 @pytest.fixture(scope="module")
@@ -26,37 +23,6 @@ def mirrored_bundle(tmp_path_factory: pytest.TempPathFactory, bundle: Bundle) ->
     names = list(bundle.manifest.class_names[::-1])
     folder = tmp_path_factory.mktemp("bundle") / "mirrored"
     return altered_bundle(folder, name="mirrored", class_names=names)
-
-
-class Clients:
-    """Clients that ask again and again; every answer, and every failure."""
-
-    def __init__(self, edge: Daemon, image: bytes) -> None:
-        self.answers: list[RecordMessage] = []
-        self._stop = False
-        self._task = asyncio.create_task(self._run(edge, image))
-
-    async def _run(self, edge: Daemon, image: bytes) -> None:
-        async with channel(edge) as line:
-            stub = EdgeInferenceStub(line)
-
-            async def ask() -> None:
-                request = ClassifyRequest(image=image, deadline_ms=30_000)
-                while not self._stop:
-                    self.answers.append(await stub.Classify(request, timeout=ANSWER_WITHIN_S))
-
-            await asyncio.gather(*(ask() for _ in range(CLIENTS)))
-
-    async def some_more(self) -> None:
-        """Until every client has an answer to something asked after this call."""
-        wanted = len(self.answers) + 2 * CLIENTS
-        while len(self.answers) < wanted:
-            assert not self._task.done(), await self._task
-            await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        self._stop = True
-        await self._task
 
 
 async def test_an_upgrade_under_load_loses_nothing_and_mixes_nothing(
@@ -78,7 +44,7 @@ async def test_an_upgrade_under_load_loses_nothing_and_mixes_nothing(
             await asyncio.sleep(0.01)
         await clients.some_more()
 
-    clients = Clients(edge, photo.read_bytes())
+    clients = Load(edge, photo.read_bytes(), clients=4, deadline_ms=30_000)
     await clients.some_more()
     await reload(cloud, "cloud", f"default,{mirrored_bundle}")
     await reload(edge, "edge", str(mirrored_bundle))

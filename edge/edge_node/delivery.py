@@ -15,7 +15,7 @@ from edge_node.backoff import Backoff
 from edge_node.cloud_stream import Connect, open_stream
 from edge_node.delivery_run import DeliveryRun, Progress
 from edge_node.queue import DurableQueue
-from edge_node.queue_ops import StoredRequest
+from edge_node.queue_values import StoredRequest
 from spikebottlenet.accounting.energy import RadioProfile
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import ModelMismatchError, OverloadedError, SpikeBottleNetError

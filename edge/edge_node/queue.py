@@ -14,15 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge_node.queue_files import QueueFiles, only_writer
-from edge_node.queue_ops import (
-    Clock,
-    QueueCounts,
-    QueueLimits,
-    QueueOps,
-    QueueResult,
-    StoredRequest,
-)
+from edge_node.queue_ops import Clock, QueueOps
 from edge_node.queue_rows import State, StoredAnswer
+from edge_node.queue_values import QueueCounts, QueueLimits, QueueResult, StoredRequest
 from edge_node.queue_writer import Writer
 
 ResultT = TypeVar("ResultT")

@@ -14,8 +14,8 @@ from typing import Any
 
 from edge_node.queue import open_queue
 from edge_node.queue_files import QueueInUseError
-from edge_node.queue_ops import QueueLimits
 from edge_node.queue_rows import Row, State, read_rows
+from edge_node.queue_values import QueueLimits
 from edge_node.queue_writer import PURGE, RETRY, follow
 from spikebottlenet.errors import SpikeBottleNetError, StoreError
 from spikebottlenet.state_dir import state_dir

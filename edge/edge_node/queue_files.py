@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_node.queue_opening import cannot_open, open_copy, open_first
+from edge_node.queue_opening import NewerQueueError, cannot_open, open_copy, open_first
 from edge_node.queue_paths import copy_path, unlink_file
 from edge_node.queue_reserve import Reserve
 from edge_node.queue_rows import SET_META, generation
@@ -42,6 +42,8 @@ class QueueFiles:
         try:
             self._reserve = Reserve(path)
             self.first = open_first(path)
+        except NewerQueueError:
+            raise
         except StoreError:
             if not self._reserve.give_up():
                 raise

@@ -35,6 +35,10 @@ _NOT_DAMAGE = (
 )
 
 
+class NewerQueueError(StoreError):
+    """The queue was written by a newer edge-node; it is left as it is."""
+
+
 class _Found(NamedTuple):
     path: Path
     problem: str  # "" for a sound file
@@ -109,7 +113,7 @@ def _problem(connection: sqlite3.Connection) -> str:
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > SCHEMA_VERSION:
-            raise StoreError(
+            raise NewerQueueError(
                 f"the queue is of version {version}, this edge-node reads {SCHEMA_VERSION}: "
                 "upgrade it, or give another --store-path"
             )

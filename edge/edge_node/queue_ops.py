@@ -8,81 +8,33 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
 
 from edge_node.queue_files import QueueFiles
 from edge_node.queue_rows import (
-    INSERT,
     SET_META,
     Row,
     State,
     StoredAnswer,
-    last_sequence,
     pack_answer,
     read_meta,
     read_rows,
     unpack_answer,
 )
+from edge_node.queue_tally import Dropped, QueueTally
+from edge_node.queue_values import QueueCounts, QueueLimits, QueueResult, StoredRequest
 from spikebottlenet.errors import OverloadedError
 from spikebottlenet.logs import fields
 
 log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]  # seconds, never back
-Dropped = Literal["full", "age"]
 _A_MOMENT_S = 1.0  # until a full queue may have room again
 _AT_ONCE = 1000
 _AGE_KEPT_EVERY_S = 30.0
-_DROPPED_KINDS: tuple[Dropped, ...] = ("full", "age")
-
-
-class QueueLimits(NamedTuple):
-    """What a queue may hold; waiting and dead requests count."""
-
-    max_bytes: int  # of spikes
-    max_count: int
-    max_age_s: float  # of a waiting one; 0: any
-    when_full: Literal["reject", "drop_oldest"]
-    keep_results: int  # answered and dropped ones that can still be asked for
-
-
-class StoredRequest(NamedTuple):
-    """One that waits for the cloud."""
-
-    sequence: int
-    key: bytes
-    fingerprint: str
-    model: str
-    frame: bytes
-    stored_unix_ms: int
-
-
-class QueueResult(NamedTuple):
-    """What became of a request."""
-
-    sequence: int
-    key: bytes
-    state: State
-    answer: StoredAnswer | None
-    fingerprint: str
-    model: str
-    stored_unix_ms: int
-    reason: str
-
-
-class QueueCounts(NamedTuple):
-    """What a queue holds."""
-
-    waiting: int
-    answered: int
-    dead: int
-    kept_bytes: int  # of spikes, waiting and dead
-    dropped: dict[Dropped, int]  # ever
-    mirrored: bool  # the copy is whole
 
 
 class QueueOps:
-    """Operations of the one writer; its counts follow the group that is open."""
+    """Operations of the one writer."""
 
     def __init__(self, files: QueueFiles, limits: QueueLimits, clock: Clock) -> None:
         self._files = files
@@ -93,24 +45,11 @@ class QueueOps:
         self.stream_id = stream_id
         self._age_base = float(read_meta(files.first, "age_s") or b"0") - clock()
         self._age_kept = clock()
-        self._last = 0
-        self._count = dict.fromkeys(State, 0)
-        self._bytes = 0
-        self._dropped = dict.fromkeys(_DROPPED_KINDS, 0)
-        self.reload()
+        self._tally = QueueTally(files)
 
     def reload(self) -> None:
         """Count afresh what the file holds."""
-        first = self._files.first
-        self._last = last_sequence(first)
-        self._count = dict.fromkeys(State, 0)
-        self._bytes = 0
-        grouped = "SELECT state, count(*), sum(frame_bytes) FROM requests GROUP BY state"
-        for state, count, size in first.execute(grouped):
-            self._count[State(state)] = count
-            self._bytes += size
-        for why in _DROPPED_KINDS:
-            self._dropped[why] = int(read_meta(first, f"dropped_{why}") or b"0")
+        self._tally.reload()
 
     def accept(self, key: bytes, frame: bytes, fingerprint: str, model: str) -> int:
         """Put a request in; the sequence it has.
@@ -126,10 +65,10 @@ class QueueOps:
                 return int(known[0])
         self._files.need_room(len(frame))
         self._make_room(len(frame))
-        self._last += 1
-        self._put(
+        self._tally.last += 1
+        self._tally.put(
             Row(
-                sequence=self._last,
+                sequence=self._tally.last,
                 key=key or None,
                 state=State.WAITING,
                 fingerprint=fingerprint,
@@ -142,7 +81,7 @@ class QueueOps:
                 reason="",
             )
         )
-        return self._last
+        return self._tally.last
 
     def waiting(self, after: int, limit: int) -> list[StoredRequest]:
         """Those that wait, in order."""
@@ -161,10 +100,10 @@ class QueueOps:
 
     def complete(self, sequence: int, answer: StoredAnswer) -> bool:
         """Keep the answer; false if there was one, which stays."""
-        row = self._get(sequence)
+        row = self._tally.get(sequence)
         if row is None or row.state == State.ANSWERED:
             return False
-        self._change(row, State.ANSWERED, answer=pack_answer(answer))
+        self._tally.change(row, State.ANSWERED, answer=pack_answer(answer))
         self._trim()
         return True
 
@@ -172,9 +111,9 @@ class QueueOps:
         """Set waiting ones aside as dead letters."""
         buried = 0
         for sequence in sequences:
-            row = self._get(sequence)
+            row = self._tally.get(sequence)
             if row is not None and row.state == State.WAITING:
-                self._change(row, State.DEAD, reason=reason)
+                self._tally.change(row, State.DEAD, reason=reason)
                 buried += 1
         return buried
 
@@ -208,7 +147,7 @@ class QueueOps:
         ):
             for row in dead:
                 # Their age counts afresh: they were not late by their own fault.
-                self._change(row._replace(stored_age_s=self._age()), State.WAITING)
+                self._tally.change(row._replace(stored_age_s=self._age()), State.WAITING)
             retried += len(dead)
         return retried
 
@@ -220,7 +159,7 @@ class QueueOps:
                 "SELECT sequence, frame_bytes FROM requests WHERE state = ?", (state,)
             ).fetchall()
             for sequence, frame_bytes in sequences:
-                self._forget(state, sequence, frame_bytes)
+                self._tally.forget(state, sequence, frame_bytes)
             purged += len(sequences)
         return purged
 
@@ -252,23 +191,20 @@ class QueueOps:
     def counts(self) -> QueueCounts:
         """What it holds."""
         return QueueCounts(
-            waiting=self._count[State.WAITING],
-            answered=self._count[State.ANSWERED],
-            dead=self._count[State.DEAD],
-            kept_bytes=self._bytes,
-            dropped=dict(self._dropped),
+            waiting=self._tally.of[State.WAITING],
+            answered=self._tally.of[State.ANSWERED],
+            dead=self._tally.of[State.DEAD],
+            kept_bytes=self._tally.kept_bytes,
+            dropped=dict(self._tally.dropped),
             mirrored=self._files.mirrored,
         )
 
     def _age(self) -> float:
         return self._age_base + self._clock()
 
-    def _kept(self) -> int:
-        return self._count[State.WAITING] + self._count[State.DEAD]
-
     def _fits(self, frame_bytes: int) -> bool:
-        limits = self._limits
-        return self._kept() < limits.max_count and self._bytes + frame_bytes <= limits.max_bytes
+        limits, held = self._limits, self._tally
+        return held.kept < limits.max_count and held.kept_bytes + frame_bytes <= limits.max_bytes
 
     def _would_fit(self, frame_bytes: int) -> bool:
         """Whether there is room beside the dead letters, which are never dropped."""
@@ -277,7 +213,7 @@ class QueueOps:
         ).fetchone()[0]
         limits = self._limits
         return bool(
-            self._count[State.DEAD] < limits.max_count
+            self._tally.of[State.DEAD] < limits.max_count
             and dead_bytes + frame_bytes <= limits.max_bytes
         )
 
@@ -287,9 +223,10 @@ class QueueOps:
             rest = "WHERE state = 0 ORDER BY sequence LIMIT 1"
             oldest = read_rows(self._files.first, rest) if drops else []
             if not oldest:
+                held = self._tally
                 raise OverloadedError(
-                    f"the queue is full: {self._kept()} requests of {self._limits.max_count}, "
-                    f"{self._bytes} bytes of {self._limits.max_bytes}, {self._count[State.DEAD]} "
+                    f"the queue is full: {held.kept} requests of {self._limits.max_count}, "
+                    f"{held.kept_bytes} bytes of {self._limits.max_bytes}, {held.of[State.DEAD]} "
                     "of them dead letters: send it again later, raise store_max_count or "
                     "store_max_bytes, or empty it with `edge-node queue`",
                     retry_after_s=_A_MOMENT_S,
@@ -297,18 +234,17 @@ class QueueOps:
             self._drop(oldest[0], "full", "the queue was full (store_when_full: drop_oldest)")
 
     def _drop(self, row: Row, why: Dropped, reason: str) -> None:
-        self._change(row, State.DROPPED, reason=reason)
-        self._dropped[why] += 1
-        self._files.write(SET_META, (f"dropped_{why}", str(self._dropped[why]).encode()))
+        self._tally.drop(row, why, reason)
         log.warning(
             "dropped a stored request",
-            extra=fields(sequence=row.sequence, reason=reason, dropped=self._dropped[why]),
+            extra=fields(sequence=row.sequence, reason=reason, dropped=self._tally.dropped[why]),
         )
         self._trim()
 
     def _trim(self) -> None:
         """Forget the oldest results above the limit."""
-        over = self._count[State.ANSWERED] + self._count[State.DROPPED] - self._limits.keep_results
+        held = self._tally.of
+        over = held[State.ANSWERED] + held[State.DROPPED] - self._limits.keep_results
         if over <= 0:
             return
         oldest = self._files.first.execute(
@@ -316,26 +252,4 @@ class QueueOps:
             (over,),
         ).fetchall()
         for state, sequence in oldest:
-            self._forget(State(state), sequence, 0)
-
-    def _get(self, sequence: int) -> Row | None:
-        found = read_rows(self._files.first, "WHERE sequence = ?", (sequence,))
-        return found[0] if found else None
-
-    def _put(self, row: Row) -> None:
-        self._files.write(INSERT, row.values)
-        self._count[State(row.state)] += 1
-        self._bytes += row.frame_bytes
-
-    def _change(self, row: Row, state: State, *, answer: str = "", reason: str = "") -> None:
-        self._count[State(row.state)] -= 1
-        self._bytes -= row.frame_bytes
-        changed = row._replace(state=state, answer=answer, reason=reason)
-        if state in (State.ANSWERED, State.DROPPED):
-            changed = changed._replace(frame=b"", frame_bytes=0)
-        self._put(changed)
-
-    def _forget(self, state: State, sequence: int, frame_bytes: int) -> None:
-        self._files.write("DELETE FROM requests WHERE sequence = ?", (sequence,))
-        self._count[state] -= 1
-        self._bytes -= frame_bytes
+            self._tally.forget(State(state), sequence, 0)

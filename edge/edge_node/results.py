@@ -1,7 +1,7 @@
 """A stored request's state as its message."""
 
-from edge_node.queue_ops import QueueResult
 from edge_node.queue_rows import State
+from edge_node.queue_values import QueueResult
 from spikebottlenet.rpc.v1.edge_pb2 import ClassScore, StoredResult
 
 _STATES = {

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_node.delivery import Delivery
 from edge_node.queue import DurableQueue, open_queue
 from edge_node.queue_command import default_store_path
-from edge_node.queue_ops import QueueLimits, QueueResult
+from edge_node.queue_values import QueueLimits, QueueResult
 from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import RequestError, StoreError

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
-_CHANGED_WHILE_RUNNING = ("bundle",)
+_CHANGED_WHILE_RUNNING = ("bundle", "bundle_from_cloud", "bundle_store")
 
 
 @asynccontextmanager
