@@ -47,8 +47,21 @@ class ListeningSettings(Settings):
     silent_s: float = Field(
         _USUAL.silent_s, gt=0, description="seconds until a call's first message, then it is ended"
     )
+    stream_rate: float = Field(
+        _USUAL.stream_rate,
+        gt=0,
+        description="streams of one client that begin, a second; others wait for their turn",
+    )
+    stream_burst: int = Field(
+        _USUAL.stream_burst, ge=1, description="streams of one client that begin at once"
+    )
     max_connections: int = Field(
         _USUAL.max_connections, ge=1, description="connections; never more than open files allow"
+    )
+    backlog: int = Field(
+        _USUAL.backlog,
+        ge=1,
+        description="new connections that wait to be taken; others try again after a second",
     )
     max_streams: int = Field(
         _USUAL.max_streams, ge=1, description="calls of one connection open; more wait"

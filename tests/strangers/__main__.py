@@ -1,4 +1,4 @@
-"""Run every storm against real cloud-nodes and write ``build/strangers.json``; under three minutes.
+"""Run every storm against real cloud-nodes and write ``build/strangers.json``; about five minutes.
 
 Latency is measured in turns, without and with the strangers, so that a noisy machine hits both
 alike. Memory is the kernel's VmRSS, and VmHWM for the peak; daemons give memory back every 30 s,
@@ -14,8 +14,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from spikebottlenet.rpc.security import ChannelSecurity
 from tests.door import DAY, Certificates, ask
@@ -31,10 +33,18 @@ from tests.strangers.storms import (
 
 REPORT = Path("build/strangers.json")
 ROUNDS = 2
-BLOCK_S = 1.0  # without strangers, while they come, while they stay
+BLOCK_S = 2.0  # without strangers, while they come (again until all are there), while they stay
 SETTLE_WITHIN_S = 15.0
 GIVEN_BACK_WITHIN_S = 35.0  # daemons do it every 30 s
 WRONG = (("authorization", "Bearer nobody-knows-this-one"),)
+
+
+class Percentiles(NamedTuple):
+    """Of latencies, milliseconds."""
+
+    p50: float
+    p99: float
+    samples: int
 
 
 @dataclass(frozen=True)
@@ -46,16 +56,30 @@ class Outcome:
     seen: dict[str, int]
     rss_mib: dict[str, float]  # before, peak, after
     descriptors: dict[str, int]  # before, peak, after
-    quiet_ms: dict[str, float]  # p50, p99
-    arriving_ms: dict[str, float]  # while the strangers come
-    stormed_ms: dict[str, float]  # while they stay
+    quiet_ms: dict[str, Percentiles]  # by way
+    arriving_ms: dict[str, Percentiles]  # while the strangers come
+    stormed_ms: dict[str, Percentiles]  # while they stay
     good_requests: int
     good_failed: int
 
 
-def percentiles(times: list[float]) -> dict[str, float]:
-    cuts = statistics.quantiles(times, n=100, method="inclusive")
-    return {"p50": round(cuts[49], 2), "p99": round(cuts[98], 2)}
+class Latencies:
+    """Milliseconds by way."""
+
+    def __init__(self) -> None:
+        self._times: dict[str, list[float]] = defaultdict(list)
+
+    async def add(self, client: GoodClient) -> None:
+        """One more block."""
+        for way, times in (await client.latencies_ms(seconds=BLOCK_S)).items():
+            self._times[way] += times
+
+    def percentiles(self) -> dict[str, Percentiles]:
+        found = {}
+        for way, times in self._times.items():
+            cuts = statistics.quantiles(times, n=100, method="inclusive")
+            found[way] = Percentiles(round(cuts[49], 2), round(cuts[98], 2), len(times))
+        return found
 
 
 def descriptors(cloud: Guarded) -> int:
@@ -79,18 +103,21 @@ async def given_back(cloud: Guarded, wanted_mib: float) -> float:
 
 
 async def measure(storm: Storm, client: GoodClient, kind: str) -> Outcome:
-    cloud, quiet, arriving, stormed = storm.cloud, [], [], []
+    cloud = storm.cloud
+    quiet, arriving, stormed = Latencies(), Latencies(), Latencies()
     before, open_before = cloud.memory_mib("VmRSS"), descriptors(cloud)
     open_peak, asked, failed = open_before, client.asked, len(client.failed)
     cloud.forget_peak()
     for number in range(ROUNDS):
         storm.stays = number == ROUNDS - 1
-        quiet += await client.latencies_ms(seconds=BLOCK_S)
-        coming = asyncio.create_task(client.latencies_ms(seconds=BLOCK_S))
-        await storm.begin()
+        await quiet.add(client)
+        coming = asyncio.create_task(storm.begin())
         try:
-            arriving += await coming
-            stormed += await client.latencies_ms(seconds=BLOCK_S)
+            await arriving.add(client)
+            while not coming.done():
+                await arriving.add(client)
+            await coming
+            await stormed.add(client)
             open_peak = max(open_peak, descriptors(cloud))
         finally:
             await storm.end()
@@ -105,9 +132,9 @@ async def measure(storm: Storm, client: GoodClient, kind: str) -> Outcome:
             "after": cloud.memory_mib("VmRSS"),
         },
         descriptors={"before": open_before, "peak": open_peak, "after": open_after},
-        quiet_ms=percentiles(quiet),
-        arriving_ms=percentiles(arriving),
-        stormed_ms=percentiles(stormed),
+        quiet_ms=quiet.percentiles(),
+        arriving_ms=arriving.percentiles(),
+        stormed_ms=stormed.percentiles(),
         good_requests=client.asked - asked,
         good_failed=len(client.failed) - failed,
     )
@@ -140,6 +167,14 @@ async def statuses(plain: Guarded, tls: Guarded, other: Certificates) -> dict[st
     found["token, expired certificate"] = (await ask(tls.port, tls.good)).name
     files.client("camera-7")
     return found
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    """For JSON, percentiles by name."""
+    plain = asdict(outcome)
+    for block in ("quiet_ms", "arriving_ms", "stormed_ms"):
+        plain[block] = {way: found._asdict() for way, found in getattr(outcome, block).items()}
+    return plain
 
 
 async def main() -> int:
@@ -186,7 +221,7 @@ async def main() -> int:
         "seconds": round(time.monotonic() - started, 1),
         "refused": refused,
         "rss_mib_of_daemons": {"at the start": first, "once all is over": last},
-        "storms": [asdict(outcome) for outcome in outcomes],
+        "storms": [_plain(outcome) for outcome in outcomes],
     }
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text(json.dumps(report, indent=1) + "\n")

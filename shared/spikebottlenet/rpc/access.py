@@ -6,6 +6,7 @@ bits: one subscriber has all the others). No message is read from a call before 
 that strangers cost their headers and no more.
 """
 
+import asyncio
 import ipaddress
 import logging
 import time
@@ -24,6 +25,7 @@ from spikebottlenet.rpc.limits import (
     Clients,
     Places,
     ServerLimits,
+    current_client,
     set_current_client,
 )
 from spikebottlenet.rpc.messages import Messages, answer_messages
@@ -73,6 +75,8 @@ class Door(grpc.aio.ServerInterceptor):
         async def serve(requests: AsyncIterator[Any], context: Context) -> None:
             try:
                 with enter(handler, context) as valid:
+                    if handler.request_streaming:
+                        await _turn_of_a_stream()
                     messages = Messages(requests, silent_s=self._limits.silent_s, valid=valid)
                     await answer_messages(handler, messages, context)
             except SpikeBottleNetError as error:
@@ -133,6 +137,12 @@ class Door(grpc.aio.ServerInterceptor):
             "refused a call",
             extra=fields(peer=peer, method=method, code=code, reason=str(error), calls=calls),
         )
+
+
+async def _turn_of_a_stream() -> None:
+    wait_s = current_client().stream_wait_s()
+    if wait_s > 0:
+        await asyncio.sleep(wait_s)
 
 
 def _token(context: Context) -> str | None:

@@ -32,7 +32,10 @@ class ServerLimits:
     max_calls: int = 4096  # calls open; one client may have as many as are free
     max_unary: int = 256  # of them with one request message, held in memory; alike
     silent_s: float = 60.0  # until a call's first message
+    stream_rate: float = 100.0  # streams of one client that begin, a second; others wait
+    stream_burst: int = 32  # streams of one client that begin at once
     max_connections: int = 16384
+    backlog: int = 128  # connections that wait to be taken; more come again after a second
     max_streams: int = 256  # calls of one connection
     handshake_s: float = 10.0  # until TLS and HTTP/2 stand
     idle_s: float = 300.0  # connection without a call
@@ -59,6 +62,13 @@ class TokenBucket:
             return 0.0
         return (1 - self._level) / self._rate
 
+    def take_later(self) -> float:
+        """Take one even if there is none yet; the seconds until there is."""
+        wait_s = self.take()
+        if wait_s > 0:
+            self._level -= 1
+        return wait_s
+
 
 class Client:
     """One caller of a server: what it has open, and what it may still ask."""
@@ -69,6 +79,11 @@ class Client:
         self.in_flight = 0
         self._limits = limits
         self._bucket = TokenBucket(limits.rate, limits.burst, clock) if limits.rate else None
+        self._streams = TokenBucket(limits.stream_rate, limits.stream_burst, clock)
+
+    def stream_wait_s(self) -> float:
+        """Seconds that a stream which comes now waits, so that many at once hold up nobody else."""
+        return self._streams.take_later()
 
     def charge(self) -> None:
         """Count one request against the rate.

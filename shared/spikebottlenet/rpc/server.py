@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.access import Door
+from spikebottlenet.rpc.backlog import limit_backlog
 from spikebottlenet.rpc.channel import Options, connection_options
 from spikebottlenet.rpc.health import Health
 from spikebottlenet.rpc.limits import ServerLimits
@@ -166,6 +167,7 @@ async def running_server(
     shown = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     reflection.enable_server_reflection([*shown, reflection.SERVICE_NAME], server)
     serving = Serving(server, health, names, _bind(server, address, credentials))
+    limit_backlog(serving.port, limits.backlog)
     await serving.set_healthy(False)
     await server.start()
     try:
