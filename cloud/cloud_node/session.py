@@ -10,6 +10,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference
@@ -270,9 +271,15 @@ class Session:
         response = StreamResponse(prediction=prediction)
         wire_bytes = self._send(response)
         request_id = f"{self._name}/{prediction.sequence}"
-        self._inference.log_answer(
-            self.model.bundle, request_id, received, prediction, wire_bytes_down=wire_bytes
+        log_answer = partial(
+            self._inference.log_answer,
+            self.model.bundle,
+            request_id,
+            received,
+            prediction,
+            wire_bytes_down=wire_bytes,
         )
+        asyncio.get_running_loop().call_soon(log_answer)  # while the answer is on its way
         return response
 
     def _refuse(self, sequence: int, error: SpikeBottleNetError, *, sent: bool) -> StreamResponse:

@@ -73,7 +73,7 @@ def make_record(
     total_ms: float,
 ) -> InferenceRecord:
     """Answer and accounting of one image."""
-    manifest = bundle.manifest
+    manifest, spikes = bundle.manifest, int(encoded.spikes.sum())
     names = manifest.class_names
     top5 = tuple(LabelScore(names[s.class_index], s.probability) for s in answer.best)
     return InferenceRecord(
@@ -86,8 +86,8 @@ def make_record(
         message_bytes=sending.message_bytes,
         wire_bytes_up=sending.wire_bytes_up,
         wire_bytes_down=sending.wire_bytes_down,
-        spikes=int(encoded.spikes.sum()),
-        firing_rate=float(encoded.spikes.mean()),
+        spikes=spikes,
+        firing_rate=spikes / encoded.spikes.size,
         edge_macs=encoded.macs,
         edge_accumulates=encoded.accumulates,
         edge_compute_uj=compute_uj(encoded.macs, encoded.accumulates),

@@ -161,7 +161,8 @@ class EdgeService(EdgeInferenceServicer):
             log.warning("refused", extra=fields(code=code, reason=str(error)))
             raise
         self._totals.add(record)
-        log.info("answered", extra=fields(**record.as_json(), cloud_missing=cloud_missing or None))
+        # Its line is written while the answer is on its way.
+        asyncio.get_running_loop().call_soon(_log_answer, record, cloud_missing)
         return record
 
     def _read_request(
@@ -189,6 +190,10 @@ class EdgeService(EdgeInferenceServicer):
             key=request.request_key,
             model=request.model,
         )
+
+
+def _log_answer(record: InferenceRecord, cloud_missing: str) -> None:
+    log.info("answered", extra=fields(**record.as_json(), cloud_missing=cloud_missing or None))
 
 
 def _monotonic_end(context: Context) -> float | None:

@@ -12,7 +12,8 @@ import logging
 import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache, partial
 from typing import Any
 
 import grpc
@@ -28,7 +29,7 @@ from spikebottlenet.rpc.limits import (
     current_client,
     set_current_client,
 )
-from spikebottlenet.rpc.messages import Messages, answer_messages
+from spikebottlenet.rpc.messages import Messages, answer_many, answer_one
 from spikebottlenet.rpc.refusal import refuse
 from spikebottlenet.rpc.status import status_code
 from spikebottlenet.rpc.tokens import SCHEME, TokenFile
@@ -37,6 +38,10 @@ log = logging.getLogger(__name__)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Valid = Callable[[], bool]
+Answer = Callable[[Any, Messages, Context], Awaitable[Any]]
+
+_many: Any = grpc.stream_stream_rpc_method_handler
+_one: Any = grpc.stream_unary_rpc_method_handler
 
 _HEALTH = "/grpc.health.v1.Health/"
 _HEALTH_CALLS = 64  # of all addresses: anyone may ask, nobody needs more
@@ -72,19 +77,28 @@ class Door(grpc.aio.ServerInterceptor):
         method = str(handler_call_details.method)
         enter = self._enter_health if method.startswith(_HEALTH) else self._enter
 
-        async def serve(requests: AsyncIterator[Any], context: Context) -> None:
+        async def serve(answer: Answer, requests: AsyncIterator[Any], context: Context) -> Any:
             try:
-                with enter(handler, context) as valid:
+                with ExitStack() as places:
+                    valid = places.enter_context(enter(handler, context))
                     if handler.request_streaming:
                         await _turn_of_a_stream()
                     messages = Messages(requests, silent_s=self._limits.silent_s, valid=valid)
-                    await answer_messages(handler, messages, context)
+                    answered = await answer(handler, messages, context)
+                    # Held until gRPC has sent the answer: whoever does not read it keeps a place.
+                    held = places.pop_all()
+                    context.add_done_callback(lambda _: held.close())
+                    return answered
             except SpikeBottleNetError as error:
                 self._log(method, context, error)
                 await refuse(context, error)
 
-        return grpc.stream_stream_rpc_method_handler(
-            serve, handler.request_deserializer, handler.response_serializer
+        streams = handler.response_streaming
+        kind = _many if streams else _one
+        return kind(
+            partial(serve, answer_many if streams else answer_one),
+            handler.request_deserializer,
+            handler.response_serializer,
         )
 
     @contextmanager
@@ -154,7 +168,12 @@ def _token(context: Context) -> str | None:
 
 def _address(context: Context) -> str:
     """Where a call comes from, without the port."""
-    kind, _, rest = urllib.parse.unquote(context.peer()).partition(":")
+    return _address_of(context.peer())
+
+
+@lru_cache(maxsize=1024)  # a connection's calls all come from one peer
+def _address_of(peer: str) -> str:
+    kind, _, rest = urllib.parse.unquote(peer).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return kind
     host = rest.rpartition(":")[0].strip("[]").partition("%")[0]

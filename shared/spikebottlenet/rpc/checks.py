@@ -28,6 +28,7 @@ def frame_context(stream_id: bytes, sequence: int, *, more: bool, previous: int 
 
 def with_check(message: CheckedT, stream_id: bytes) -> CheckedT:
     """The message with its check set."""
+    message.check = 0
     message.check = _check(message, stream_id)
     return message
 
@@ -38,14 +39,14 @@ def verify_check(message: CheckedT, stream_id: bytes) -> None:
     Raises:
         CorruptFrameError: names both checks.
     """
-    got, want = message.check, _check(message, stream_id)
+    got, message.check = message.check, 0
+    want = _check(message, stream_id)
+    message.check = got
     if got != want:
         kind = message.DESCRIPTOR.name
         raise CorruptFrameError(f"{kind} has check {got:#010x}, computed {want:#010x}: resend it")
 
 
-def _check(message: CheckedT, stream_id: bytes) -> int:
-    bare = type(message)()
-    bare.CopyFrom(message)
-    bare.ClearField("check")
+def _check(bare: CheckedT, stream_id: bytes) -> int:
+    """Of a message whose check is 0: it is not serialized then."""
     return int(google_crc32c.value(stream_id + bare.SerializeToString(deterministic=True)))

@@ -1,7 +1,8 @@
 """The messages of one call that was let in, and the method that answers them.
 
-Every kind of method is served as a stream of both, because such a call gets no message before it is
-asked for one.
+Every method is served as one that takes a stream, because such a call gets no message before it is
+asked for one. A single answer is not served as a stream of them: it goes out together with the
+status, and its caller is spared a wait for that.
 """
 
 import asyncio
@@ -76,25 +77,32 @@ class Messages:
             raise self._cut
 
 
-async def answer_messages(handler: Any, messages: Messages, context: Context) -> None:
-    """Run a method of any of the four kinds.
+async def answer_one(handler: Any, messages: Messages, context: Context) -> Any:
+    """The answer of a method that has one.
 
     Raises:
         SpikeBottleNetError: the call was cut short, or its one message never came.
     """
     request = messages if handler.request_streaming else await _only(messages)
-    if handler.unary_unary or handler.stream_unary:
-        behaviour = handler.unary_unary or handler.stream_unary
-        await context.write(await behaviour(request, context))
+    answer = await (handler.unary_unary or handler.stream_unary)(request, context)
+    messages.check()
+    return answer
+
+
+async def answer_many(handler: Any, messages: Messages, context: Context) -> None:
+    """Run a method that answers with a stream.
+
+    Raises:
+        SpikeBottleNetError: the call was cut short, or its one message never came.
+    """
+    request = messages if handler.request_streaming else await _only(messages)
+    answers = (handler.unary_stream or handler.stream_stream)(request, context)
+    if inspect.isawaitable(answers):
+        await answers
     else:
-        behaviour = handler.unary_stream or handler.stream_stream
-        answers = behaviour(request, context)
-        if inspect.isawaitable(answers):
-            await answers
-        else:
-            async with aclosing(answers):
-                async for answer in answers:
-                    await context.write(answer)
+        async with aclosing(answers):
+            async for answer in answers:
+                await context.write(answer)
     messages.check()
 
 
