@@ -120,7 +120,7 @@ class CloudService(CoInferenceServicer):
         self._sessions.add(session)
         try:
             async for response in session.responses(requests):
-                if response.WhichOneof("response") in ("accepted", "drain"):
+                if response.HasField("accepted"):
                     self._ledger.count_down(response.ByteSize())
                 yield response
         finally:

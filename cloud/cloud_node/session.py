@@ -10,27 +10,29 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Coroutine
-from functools import partial
 
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference
 from cloud_node.models import ServedModel
 from cloud_node.ordering import Order, Turn, fails_for_now
+from cloud_node.outgoing import BATCH_BYTES, Outgoing
 from cloud_node.received import Received
-from spikebottlenet.accounting.wire import WireLedger
+from spikebottlenet.accounting.wire import WireLedger, shares
 from spikebottlenet.errors import (
+    CorruptFrameError,
     OverloadedError,
     RequestError,
     SpikeBottleNetError,
     UnavailableError,
 )
-from spikebottlenet.rpc.checks import frame_context, with_check
+from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     Drain,
     Open,
     Prediction,
+    RequestBatch,
     StreamRequest,
     StreamResponse,
 )
@@ -61,7 +63,7 @@ class Session:
         self._client = current_client()
         self._cache = cache
         self._ledger = ledger
-        self._out: asyncio.Queue[StreamResponse | None] = asyncio.Queue()
+        self._out = Outgoing(opening, ledger)
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
         self._order = Order(ordered=opening.ordered)
         self._last = self._before = 0  # sequences, on an ordered stream
@@ -74,7 +76,7 @@ class Session:
         """Tell the edge to send nothing new."""
         if not self._draining:
             self._draining = True
-            self._out.put_nowait(StreamResponse(drain=Drain()))
+            self._out.put(StreamResponse(drain=Drain()))
 
     async def responses(
         self, requests: AsyncIterator[StreamRequest | None]
@@ -84,26 +86,30 @@ class Session:
         Raises:
             RequestError: the edge broke the protocol.
         """
-        accepted = Accepted(max_in_flight=self._inference.settings.max_in_flight)
+        settings = self._inference.settings
+        accepted = Accepted(
+            max_in_flight=settings.max_in_flight,
+            batch_bytes=min(BATCH_BYTES, settings.max_message_bytes),
+        )
         yield StreamResponse(accepted=accepted)
         reading = asyncio.create_task(self._read(requests))
         try:
             while True:
                 wait_s = _DRAIN_QUIET_S if self._draining and not self._tasks else None
                 try:
-                    message = await asyncio.wait_for(self._out.get(), wait_s)
+                    departure = await asyncio.wait_for(self._out.next(), wait_s)
                 except TimeoutError:
                     return
-                if message is None:
+                if departure is None:
                     break
-                yield message
-                if message.HasField("drain"):
-                    continue
-                self._credit.release()
-                if self._order.ordered and fails_for_now(message):
+                yield departure.message
+                for _ in range(departure.answers):
+                    self._credit.release()
+                if self._order.ordered and fails_for_now(departure.last):
                     return
             await reading
         finally:
+            self._out.close()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
@@ -112,15 +118,37 @@ class Session:
             async for request in requests:
                 if request is None or request.HasField("open"):
                     raise RequestError("message has no spikes: after Open send only those")
-                await self._take(request)
+                message_bytes = request.ByteSize()
+                wire_bytes = self._ledger.count_up(message_bytes)
+                if request.HasField("batch"):
+                    await self._take_batch(request.batch, message_bytes)
+                else:
+                    await self._take(request, message_bytes, wire_bytes)
             while self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
-            self._out.put_nowait(None)
+            self._out.complete()
 
-    async def _take(self, chunk: StreamRequest) -> None:
-        sequence, message_bytes = chunk.sequence, chunk.ByteSize()
-        wire_bytes = self._ledger.count_up(message_bytes)
+    async def _take_batch(self, batch: RequestBatch, message_bytes: int) -> None:
+        """Take requests that came in one message, as if each had come by itself."""
+        damage: CorruptFrameError | None = None
+        if self._open.checked:
+            try:
+                verify_check(batch, self._open.stream_id)
+            except CorruptFrameError as error:
+                damage = error
+        sizes = [request.ByteSize() for request in batch.requests]
+        parts = shares(message_bytes, sizes) if sizes else []
+        for request, size, share in zip(batch.requests, sizes, parts, strict=True):
+            if not request.HasField("open") and not request.HasField("batch"):
+                await self._take(request, size, share)
+            elif damage is None:
+                raise RequestError("a batch has more than spikes: put only those into it")
+        if damage is not None:
+            await self._fail(0, damage, more=False)
+
+    async def _take(self, chunk: StreamRequest, message_bytes: int, wire_bytes: int) -> None:
+        sequence = chunk.sequence
         if self._order.ordered:
             self._check_order(sequence)
         if sequence in self._over:  # a late chunk
@@ -240,7 +268,7 @@ class Session:
     async def _repeat(self, turn: Turn, known: Answer) -> None:
         response = self._checked(await asyncio.shield(known))
         if await turn.begins():
-            self._send(response)
+            self._out.put(response)
         else:
             self._credit.release()
         turn.ends(response)
@@ -269,17 +297,17 @@ class Session:
         if self._open.checked:
             with_check(prediction, self._open.stream_id)
         response = StreamResponse(prediction=prediction)
-        wire_bytes = self._send(response)
-        request_id = f"{self._name}/{prediction.sequence}"
-        log_answer = partial(
-            self._inference.log_answer,
-            self.model.bundle,
-            request_id,
-            received,
-            prediction,
-            wire_bytes_down=wire_bytes,
-        )
-        asyncio.get_running_loop().call_soon(log_answer)  # while the answer is on its way
+
+        def sent(wire_bytes: int) -> None:
+            self._inference.log_answer(
+                self.model.bundle,
+                f"{self._name}/{prediction.sequence}",
+                received,
+                prediction,
+                wire_bytes_down=wire_bytes,
+            )
+
+        self._out.put(response, sent)
         return response
 
     def _refuse(self, sequence: int, error: SpikeBottleNetError, *, sent: bool) -> StreamResponse:
@@ -288,14 +316,10 @@ class Session:
             with_check(failure, self._open.stream_id)
         response = StreamResponse(failure=failure)
         if sent:
-            self._send(response)
+            self._out.put(response)
         else:
             self._credit.release()
         return response
-
-    def _send(self, response: StreamResponse) -> int:
-        self._out.put_nowait(response)
-        return self._ledger.count_down(response.ByteSize())
 
     async def _next_turn(self) -> Turn:
         """A place among the answers, once fewer than ``max_in_flight`` are taken."""

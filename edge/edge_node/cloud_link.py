@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -247,16 +247,20 @@ class CloudLink:
         failed = response.HasField("failure")
         sequence = response.failure.sequence if failed else response.prediction.sequence
         pending = self._pending.get(sequence)
-        if pending is None or pending.answer.done():
-            return
-        pending.exchange.wire_bytes_down += wire_bytes
         if not failed:
-            pending.answer.set_result(response.prediction)
+            if pending is not None and not pending.answer.done():
+                pending.exchange.wire_bytes_down += wire_bytes
+                pending.answer.set_result(response.prediction)
             return
         failure = response.failure
         error = error_from_number(
             failure.code, failure.message, retry_after_ms=failure.retry_after_ms
         )
+        if pending is None and isinstance(error, CorruptFrameError):
+            self._send_again()
+        if pending is None or pending.answer.done():
+            return
+        pending.exchange.wire_bytes_down += wire_bytes
         if isinstance(error, CorruptFrameError):
             if pending.exchange.sends < _MAX_SENDS:
                 self._outgoing.put_nowait(sequence)
@@ -264,19 +268,40 @@ class CloudLink:
             error = UnavailableError(f"arrived damaged {_MAX_SENDS} times: {error}")
         pending.answer.set_exception(error)
 
+    def _send_again(self) -> None:
+        """Something arrived damaged, its name too: send again all that has no answer."""
+        for sequence, (exchange, answer) in self._pending.items():
+            if 0 < exchange.sends < _MAX_SENDS and not answer.done():
+                self._outgoing.put_nowait(sequence)
+
     async def _write(self, stream: CloudStream) -> None:
         try:
-            while (sequence := await self._outgoing.get()) != _END:
-                pending = self._pending.get(sequence)
-                if pending is None or pending.answer.done():
-                    continue
-                exchange = pending.exchange
-                exchange.request.deadline_ms = self._said_deadline_ms(exchange)
-                exchange.sends += 1
-                exchange.wire_bytes_up += await stream.write(exchange.request)
+            ended = False
+            while not ended:
+                sequences = {await self._outgoing.get(): None}  # in order, each once
+                while not self._outgoing.empty():
+                    sequences[self._outgoing.get_nowait()] = None
+                ended = _END in sequences
+                await self._write_together(stream, sequences)
             await stream.done_writing()
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             return  # the reader sees the same end and says why
+
+    async def _write_together(self, stream: CloudStream, sequences: Iterable[int]) -> None:
+        """Write what still waits of these, in as few messages as it fits."""
+        exchanges = [
+            pending.exchange
+            for sequence in sequences
+            if (pending := self._pending.get(sequence)) and not pending.answer.done()
+        ]
+        while exchanges:
+            for exchange in exchanges:
+                exchange.request.deadline_ms = self._said_deadline_ms(exchange)
+            written = await stream.write([exchange.request for exchange in exchanges])
+            for exchange, share in zip(exchanges, written, strict=False):
+                exchange.sends += 1
+                exchange.wire_bytes_up += share
+            del exchanges[: len(written)]
 
     def _said_deadline_ms(self, exchange: Exchange) -> int:
         """What is left of its time; 0, and so nothing on the wire, if about that of Open."""

@@ -5,22 +5,29 @@ certificates and tokens are read again at each reconnection.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import grpc.aio
 
-from spikebottlenet.accounting.wire import WireLedger
+from spikebottlenet.accounting.wire import WireLedger, shares
 from spikebottlenet.codec.frame import bind_frame
 from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.status import error_from_status
-from spikebottlenet.rpc.v1.coinference_pb2 import Open, StreamRequest, StreamResponse
+from spikebottlenet.rpc.v1.coinference_pb2 import (
+    Open,
+    RequestBatch,
+    StreamRequest,
+    StreamResponse,
+)
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 
 OPEN_WITHIN_S = 5.0
+_BATCH_ROOM_BYTES = 8  # of a batch beside its requests, and of each request in it, at most
 
 Call = grpc.aio.StreamStreamCall[StreamRequest, StreamResponse]
 Metadata = tuple[tuple[str, str], ...]
@@ -52,6 +59,9 @@ class CloudStream:
         self._ledger = ledger
         self._stream_id = stream_id
         self._cut: UnavailableError | None = None
+        self._batch_bytes = 0
+        self._answers: deque[tuple[StreamResponse, int]] = deque()  # read, and not yet given out
+        self._damage: CorruptFrameError | None = None  # of what came after those
         self.max_in_flight = 1
 
     async def open(self, opening: Open) -> None:
@@ -60,7 +70,7 @@ class CloudStream:
         Raises:
             SpikeBottleNetError: what the cloud refused it for, or that it is away.
         """
-        opening.checked = True
+        opening.checked = opening.batches = True
         first = StreamRequest(open=with_check(opening, opening.stream_id))
         async with asyncio.timeout(OPEN_WITHIN_S):
             await self._call.write(first)
@@ -72,12 +82,32 @@ class CloudStream:
             raise UnavailableError("the cloud did not accept the stream: check its version")
         self._ledger.count_down(reply.ByteSize())
         self.max_in_flight = max(1, reply.accepted.max_in_flight)
+        self._batch_bytes = reply.accepted.batch_bytes  # 0 from a cloud that knows no batches
 
-    async def write(self, request: StreamRequest) -> int:
-        """Send a request; returns its share of the wire."""
-        share = self._ledger.count_up(request.ByteSize())
-        await self._call.write(request)
-        return share
+    async def write(self, requests: Sequence[StreamRequest]) -> list[int]:
+        """Send the first of these and those after it that fit the same message.
+
+        Returns their shares of the wire, one for each that was sent.
+        """
+        sizes = [requests[0].ByteSize()]
+        room = self._batch_bytes - sizes[0] - _BATCH_ROOM_BYTES
+        for request in requests[1:]:
+            size = request.ByteSize()
+            room -= size + _BATCH_ROOM_BYTES
+            if room < 0:
+                break
+            sizes.append(size)
+        if len(sizes) == 1:
+            message = requests[0]
+            parts = [self._ledger.count_up(sizes[0])]
+        else:
+            batch = RequestBatch(requests=requests[: len(sizes)])
+            message = StreamRequest(batch=with_check(batch, self._stream_id))
+            message_bytes = message.ByteSize()
+            self._ledger.count_up(message_bytes)
+            parts = shares(message_bytes, sizes)
+        await self._call.write(message)
+        return parts
 
     async def done_writing(self) -> None:
         """Say that no more requests come."""
@@ -86,10 +116,25 @@ class CloudStream:
     async def read(self) -> tuple[StreamResponse, int] | None:
         """The next answer and its share of the wire; None when the cloud has ended the stream.
 
+        Of a damaged batch, the whole answers before the damage are given out first.
+
         Raises:
             CorruptFrameError: an answer that was damaged on its way.
             UnavailableError: it was cut from this side.
         """
+        while not self._answers:
+            if self._damage is not None:
+                raise self._damage
+            response = await self._receive()
+            if response is None:
+                return None
+            try:
+                self._unpack(response)
+            except CorruptFrameError as error:
+                self._damage = error
+        return self._answers.popleft()
+
+    async def _receive(self) -> StreamResponse | None:
         try:
             response = await self._call.read()
         except asyncio.CancelledError:
@@ -101,14 +146,41 @@ class CloudStream:
             return None
         if response is None:  # gRPC's word for bytes that are no such message
             raise CorruptFrameError("an answer arrived damaged: it is no message")
-        share = self._ledger.count_down(response.ByteSize())
-        if response.HasField("prediction"):
-            verify_check(response.prediction, self._stream_id)
-            if not 0 < len(response.prediction.classes) == len(response.prediction.probabilities):
-                raise UnavailableError("the cloud's answer names no class: check its version")
-        elif response.HasField("failure"):
-            verify_check(response.failure, self._stream_id)
-        return response, share
+        return response
+
+    def _unpack(self, response: StreamResponse) -> None:
+        """Put by what is whole of a message.
+
+        Raises:
+            CorruptFrameError: the rest is not.
+        """
+        message_bytes = response.ByteSize()
+        share = self._ledger.count_down(message_bytes)
+        if not response.HasField("batch"):
+            self._verify(response)
+            self._answers.append((response, share))
+            return
+        answers = response.batch.answers
+        if answers:
+            parts = shares(message_bytes, [answer.ByteSize() for answer in answers])
+            for answer, part in zip(answers, parts, strict=True):
+                self._verify(answer)
+                self._answers.append((answer, part))
+        verify_check(response.batch, self._stream_id)
+
+    def _verify(self, response: StreamResponse) -> None:
+        match response.WhichOneof("response"):
+            case "prediction":
+                prediction = response.prediction
+                verify_check(prediction, self._stream_id)
+                if not 0 < len(prediction.classes) == len(prediction.probabilities):
+                    raise UnavailableError("the cloud's answer names no class: check its version")
+            case "failure":
+                verify_check(response.failure, self._stream_id)
+            case "drain":
+                pass
+            case _:
+                raise CorruptFrameError("an answer arrived damaged: it says nothing")
 
     def cut(self, reason: str) -> None:
         """End it at once; whoever reads gets the reason."""

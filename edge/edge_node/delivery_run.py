@@ -22,7 +22,12 @@ from spikebottlenet.errors import (
 )
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import error_from_number
-from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction, StreamResponse
+from spikebottlenet.rpc.v1.coinference_pb2 import (
+    Failure,
+    Prediction,
+    StreamRequest,
+    StreamResponse,
+)
 
 log = logging.getLogger(__name__)
 
@@ -112,19 +117,23 @@ class DeliveryRun:
                 await self._stream.done_writing()
                 return
             batch = await self._queue.waiting(after=after, limit=limit)
+            together: list[StreamRequest] = []
             for request in batch:
                 if request.fingerprint != fingerprint:
+                    await self._write_together(together)
                     await self._stream.done_writing()
                     return
+                if self._places.locked():
+                    await self._write_together(together)
                 await self._places.acquire()
                 if not self._sent:
                     self._heard = time.monotonic()
                 self._sent.append(request.sequence)
                 before, after = after, request.sequence
-                message = bound_request(
-                    self._queue.stream_id, after, request.frame, previous=before
+                together.append(
+                    bound_request(self._queue.stream_id, after, request.frame, previous=before)
                 )
-                self._wire_bytes_up[after] = await self._stream.write(message)
+            await self._write_together(together)
             if not batch:
                 try:
                     async with asyncio.timeout(_IDLE_S):
@@ -132,6 +141,14 @@ class DeliveryRun:
                 except TimeoutError:
                     await self._stream.done_writing()
                     return
+
+    async def _write_together(self, requests: list[StreamRequest]) -> None:
+        """Write all of these, in as few messages as they fit; the list is empty then."""
+        while requests:
+            written = await self._stream.write(requests)
+            for request, share in zip(requests, written, strict=False):
+                self._wire_bytes_up[request.sequence] = share
+            del requests[: len(written)]
 
     async def _take(
         self, response: StreamResponse, wire_bytes: int, names: tuple[str, ...]

@@ -16,7 +16,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -38,6 +38,16 @@ _REST_FACTOR = 100  # times a slice, rested before the next: samples take 1 % of
 def framed_bytes(message_bytes: int) -> int:
     """Wire bytes of one message, by the framing model."""
     return message_bytes + GRPC_PREFIX_BYTES + HTTP2_FRAME_BYTES
+
+
+def shares(message_bytes: int, parts: Sequence[int]) -> list[int]:
+    """What each part of one message takes of the wire: together all that the message takes.
+
+    ``parts`` are the parts' own sizes; what the message has beside them is split evenly, the first
+    ones taking a byte more where it does not divide.
+    """
+    each, over = divmod(framed_bytes(message_bytes) - sum(parts), len(parts))
+    return [size + each + (index < over) for index, size in enumerate(parts)]
 
 
 class Side(StrEnum):

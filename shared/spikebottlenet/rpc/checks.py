@@ -12,9 +12,15 @@ from typing import TypeVar
 import google_crc32c
 
 from spikebottlenet.errors import CorruptFrameError
-from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Open, Prediction
+from spikebottlenet.rpc.v1.coinference_pb2 import (
+    AnswerBatch,
+    Failure,
+    Open,
+    Prediction,
+    RequestBatch,
+)
 
-CheckedT = TypeVar("CheckedT", Open, Prediction, Failure)
+CheckedT = TypeVar("CheckedT", Open, Prediction, Failure, RequestBatch, AnswerBatch)
 
 
 def frame_context(stream_id: bytes, sequence: int, *, more: bool, previous: int = 0) -> bytes:

@@ -40,52 +40,76 @@ class InferRequest(_message.Message):
     def __init__(self, fingerprint: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("open", "sequence", "frame", "more", "deadline_ms")
+    __slots__ = ("open", "sequence", "frame", "more", "deadline_ms", "batch")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     open: Open
     sequence: int
     frame: bytes
     more: bool
     deadline_ms: int
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+    batch: RequestBatch
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ...) -> None: ...
+
+class RequestBatch(_message.Message):
+    __slots__ = ("requests", "check")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[StreamRequest]
+    check: int
+    def __init__(self, requests: _Optional[_Iterable[_Union[StreamRequest, _Mapping]]] = ..., check: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered", "checked", "check")
+    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered", "checked", "check", "batches")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     ORDERED_FIELD_NUMBER: _ClassVar[int]
     CHECKED_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
+    BATCHES_FIELD_NUMBER: _ClassVar[int]
     fingerprint: bytes
     stream_id: bytes
     deadline_ms: int
     ordered: bool
     checked: bool
     check: int
-    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ..., checked: bool = ..., check: _Optional[int] = ...) -> None: ...
+    batches: bool
+    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ..., checked: bool = ..., check: _Optional[int] = ..., batches: bool = ...) -> None: ...
 
 class StreamResponse(_message.Message):
-    __slots__ = ("accepted", "prediction", "failure", "drain")
+    __slots__ = ("accepted", "prediction", "failure", "drain", "batch")
     ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     PREDICTION_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     DRAIN_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
     accepted: Accepted
     prediction: Prediction
     failure: Failure
     drain: Drain
-    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
+    batch: AnswerBatch
+    def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., prediction: _Optional[_Union[Prediction, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ..., batch: _Optional[_Union[AnswerBatch, _Mapping]] = ...) -> None: ...
+
+class AnswerBatch(_message.Message):
+    __slots__ = ("answers", "check")
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    CHECK_FIELD_NUMBER: _ClassVar[int]
+    answers: _containers.RepeatedCompositeFieldContainer[StreamResponse]
+    check: int
+    def __init__(self, answers: _Optional[_Iterable[_Union[StreamResponse, _Mapping]]] = ..., check: _Optional[int] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("max_in_flight",)
+    __slots__ = ("max_in_flight", "batch_bytes")
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
+    BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
     max_in_flight: int
-    def __init__(self, max_in_flight: _Optional[int] = ...) -> None: ...
+    batch_bytes: int
+    def __init__(self, max_in_flight: _Optional[int] = ..., batch_bytes: _Optional[int] = ...) -> None: ...
 
 class Prediction(_message.Message):
     __slots__ = ("sequence", "classes", "probabilities", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj", "check")

@@ -1,0 +1,105 @@
+"""Answers on their way to one edge: those that are ready together leave in one message."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cloud_node.ordering import fails_for_now
+from spikebottlenet.accounting.wire import WireLedger, framed_bytes, shares
+from spikebottlenet.rpc.checks import with_check
+from spikebottlenet.rpc.v1.coinference_pb2 import AnswerBatch, Open, StreamResponse
+
+# A batch fits one HTTP/2 frame (16,384 bytes, RFC 9113, section 4.2), and its framing is little
+# beside it long before.
+BATCH_BYTES = 8192
+
+Sent = Callable[[int], None]
+
+
+class _Waiting(NamedTuple):
+    response: StreamResponse
+    message_bytes: int
+    sent: Sent
+
+
+class Departure(NamedTuple):
+    """One message, and what is in it."""
+
+    message: StreamResponse
+    answers: int  # 0: it carries none
+    last: StreamResponse  # the same as the message, or the last one of a batch
+
+
+class Outgoing:
+    """What waits to be written on one stream."""
+
+    def __init__(self, opening: Open, ledger: WireLedger) -> None:
+        self._opening = opening
+        self._ledger = ledger
+        self._waiting: deque[_Waiting] = deque()
+        self._some = asyncio.Event()
+        self._complete = self._closed = False
+
+    def put(self, response: StreamResponse, sent: Sent = lambda _: None) -> None:
+        """Have a response written; ``sent`` then gets its share of the wire, 0 if it never is."""
+        if self._closed:
+            sent(0)
+            return
+        self._waiting.append(_Waiting(response, response.ByteSize(), sent))
+        self._some.set()
+
+    def complete(self) -> None:
+        """Say that nothing more comes."""
+        self._complete = True
+        self._some.set()
+
+    def close(self) -> None:
+        """Write nothing more, whatever waits."""
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().sent(0)
+
+    async def next(self) -> Departure | None:
+        """What is to be written next; None after the last.
+
+        The ``sent`` of what it carries is called while it is on its way.
+        """
+        while not self._waiting:
+            if self._complete:
+                return None
+            self._some.clear()
+            await self._some.wait()
+        together = self._together()
+        first = together[0].response
+        if len(together) == 1:
+            message, answers = first, int(not first.HasField("drain"))
+        else:
+            batch = AnswerBatch(answers=[one.response for one in together])
+            if self._opening.checked:
+                with_check(batch, self._opening.stream_id)
+            message, answers = StreamResponse(batch=batch), len(together)
+        self._account(message, together)
+        return Departure(message, answers, together[-1].response)
+
+    def _together(self) -> list[_Waiting]:
+        """The first that waits, and those behind it that may share its message."""
+        together = [self._waiting.popleft()]
+        if not self._opening.batches or together[0].response.HasField("drain"):
+            return together
+        room = BATCH_BYTES - together[0].message_bytes
+        while self._waiting and not fails_for_now(together[-1].response):
+            room -= self._waiting[0].message_bytes
+            if room < 0 or self._waiting[0].response.HasField("drain"):
+                break
+            together.append(self._waiting.popleft())
+        return together
+
+    def _account(self, message: StreamResponse, together: list[_Waiting]) -> None:
+        alone = len(together) == 1
+        size = together[0].message_bytes if alone else message.ByteSize()
+        self._ledger.count_down(size)
+        parts = [framed_bytes(size)] if alone else shares(size, [w.message_bytes for w in together])
+        loop = asyncio.get_running_loop()
+        for one, share in zip(together, parts, strict=True):
+            loop.call_soon(one.sent, share)

@@ -1,0 +1,277 @@
+"""Requests that wait together share a message, and so do answers; damage loses none of them."""
+
+import random
+
+import grpc
+import grpc.aio
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_node.cloud_stream import CloudStream, Connection, bound_request, open_stream
+from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger, framed_bytes, shares
+from spikebottlenet.bundle import Bundle
+from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError
+from spikebottlenet.rpc.checks import with_check
+from spikebottlenet.rpc.v1.coinference_pb2 import (
+    Accepted,
+    AnswerBatch,
+    Open,
+    Prediction,
+    RequestBatch,
+    StreamRequest,
+    StreamResponse,
+)
+from tests.clients import channel, code_of, converse, iter_requests, no_traceback
+from tests.conftest import Start, log_lines
+from tests.door import echo_server
+
+STREAM = bytes(range(16))
+DATA_LOSS = grpc.StatusCode.DATA_LOSS.value[0]
+
+
+@pytest.fixture(scope="module")
+def frame(bundle: Bundle, spikes: np.ndarray) -> bytes:
+    return bundle.codec().encode_spikes(spikes)
+
+
+def opened(bundle: Bundle, **wanted: object) -> StreamRequest:
+    fingerprint = bytes.fromhex(bundle.fingerprint)
+    message = Open(fingerprint=fingerprint, stream_id=STREAM, checked=True, **wanted)
+    return StreamRequest(open=with_check(message, STREAM))
+
+
+def in_order(sequences: list[int], frame: bytes) -> list[StreamRequest]:
+    before = [0, *sequences]
+    return [
+        bound_request(STREAM, s, frame, previous=p) for s, p in zip(sequences, before, strict=False)
+    ]
+
+
+def together(requests: list[StreamRequest]) -> StreamRequest:
+    return StreamRequest(batch=with_check(RequestBatch(requests=requests), STREAM))
+
+
+def apart(responses: list[StreamResponse]) -> list[StreamResponse]:
+    """The answers, out of their batches."""
+    found = []
+    for response in responses:
+        found += response.batch.answers if response.HasField("batch") else [response]
+    return found
+
+
+def kinds(responses: list[StreamResponse]) -> list[tuple[str, int]]:
+    found = []
+    for response in apart(responses):
+        kind = response.WhichOneof("response")
+        found.append((kind, getattr(response, kind).sequence))
+    return found
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=40), st.integers(0, 300))
+def test_shares_are_together_what_the_message_takes(parts: list[int], beside: int) -> None:
+    found = shares(sum(parts) + beside, parts)
+    assert sum(found) == framed_bytes(sum(parts) + beside)
+    over = [share - size for share, size in zip(found, parts, strict=True)]
+    assert max(over) - min(over) <= 1
+
+
+async def test_a_batch_is_answered_as_its_requests_would_be_alone(
+    start: Start, bundle: Bundle, frame: bytes
+) -> None:
+    cloud = start("cloud_node")
+    requests = [bound_request(STREAM, sequence, frame) for sequence in range(1, 21)]
+    accepted, *answers = await converse(
+        cloud, [opened(bundle), together(requests[:15]), *requests[15:]]
+    )
+    assert accepted.accepted.batch_bytes >= 4096
+    # One that did not ask for batches of answers gets none.
+    assert sorted(kinds(answers)) == [("prediction", sequence) for sequence in range(1, 21)]
+    assert len(answers) == 20
+    assert cloud.stop() == 0
+    totals = log_lines(cloud)[-1]
+    assert totals["images"] == 20
+    assert totals["message_bytes"] == sum(request.ByteSize() for request in requests)
+    messages = [together(requests[:15]), *requests[15:]]
+    assert totals["wire_bytes_up"] == sum(framed_bytes(m.ByteSize()) for m in messages)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+async def test_answers_that_are_ready_together_come_in_one_message(
+    start: Start, bundle: Bundle, frame: bytes, ordered: bool
+) -> None:
+    cloud = start("cloud_node")
+    requests = in_order([*range(1, 21)], frame)
+    if not ordered:
+        requests = [bound_request(STREAM, sequence, frame) for sequence in range(1, 21)]
+    opening = opened(bundle, ordered=ordered, batches=True)
+    _, *answers = await converse(cloud, [opening, together(requests)])
+    assert sorted(kinds(answers)) == [("prediction", sequence) for sequence in range(1, 21)]
+    if ordered:
+        assert kinds(answers) == sorted(kinds(answers))
+    assert len(answers) < 10
+    assert cloud.stop() == 0
+    totals = log_lines(cloud)[-1]
+    assert totals["wire_bytes_down"] == sum(framed_bytes(a.ByteSize()) for a in answers)
+
+
+async def test_a_failure_for_now_ends_an_ordered_stream_of_batches_too(
+    start: Start, bundle: Bundle, frame: bytes
+) -> None:
+    cloud = start("cloud_node")
+    requests = in_order([1, 2, 3, 4, 5], frame)
+    del requests[2]
+    opening = opened(bundle, ordered=True, batches=True)
+    _, *answers = await converse(cloud, [opening, together(requests)])
+    assert kinds(answers) == [("prediction", 1), ("prediction", 2), ("failure", 4)]
+
+
+async def test_a_batch_of_something_else_is_refused(start: Start, bundle: Bundle) -> None:
+    cloud = start("cloud_node")
+    async with channel(cloud) as line:
+        requests = iter_requests([opened(bundle), together([opened(bundle)])])
+        call = CloudCall(line).Stream(requests)
+        assert await code_of(call) == grpc.StatusCode.INVALID_ARGUMENT
+    no_traceback(cloud)
+
+
+class CloudCall:
+    """The stream of a cloud, for messages and for bytes that are none."""
+
+    def __init__(self, line: grpc.aio.Channel) -> None:
+        self.Stream = line.stream_stream(
+            "/spikebottlenet.rpc.v1.CoInference/Stream",
+            request_serializer=lambda m: m if isinstance(m, bytes) else m.SerializeToString(),
+            response_deserializer=StreamResponse.FromString,
+        )
+
+
+async def test_no_flipped_bit_of_a_batch_loses_a_request_without_a_word(
+    start: Start, bundle: Bundle, frame: bytes
+) -> None:
+    cloud = start("cloud_node")
+    requests = [bound_request(STREAM, sequence, frame) for sequence in (1, 2, 3)]
+    whole = together(requests).SerializeToString()
+    draw = random.Random(5)
+    # The framing of the batch and of its first request, every bit; of the rest a few.
+    bits = [*range(8 * 12), *(draw.randrange(8 * len(whole)) for _ in range(60))]
+    async with channel(cloud) as line:
+        for bit in bits:
+            damaged = bytearray(whole)
+            damaged[bit // 8] ^= 1 << bit % 8
+            call = CloudCall(line).Stream(iter_requests([opened(bundle), bytes(damaged)]))
+            answered, told = set(), False
+            try:
+                async for response in call:
+                    if response.HasField("prediction"):
+                        answered.add(response.prediction.sequence)
+                    told |= response.failure.code == DATA_LOSS
+            except grpc.aio.AioRpcError:
+                told = True
+            assert answered <= {1, 2, 3}, bit
+            assert told, bit
+    no_traceback(cloud)
+
+
+class Recorder:
+    """A cloud that keeps what it is sent; its answers are scripted."""
+
+    def __init__(self, accepted: Accepted, answers: list[StreamResponse]) -> None:
+        self.messages: list[StreamRequest] = []
+        self._accepted = accepted
+        self._answers = answers
+
+    async def Stream(self, requests, context):  # noqa: N802
+        async for request in requests:
+            if request.HasField("open"):
+                yield StreamResponse(accepted=self._accepted)
+            else:
+                self.messages.append(request)
+        for answer in self._answers:
+            yield answer
+
+    async def Infer(self, request, context):  # noqa: N802
+        raise NotImplementedError
+
+    GetModel = Infer
+
+
+async def answers_of(stream: CloudStream) -> tuple[list[int], SpikeBottleNetError | None]:
+    """The sequences of what is read, and what it ended with."""
+    found: list[int] = []
+    try:
+        while (received := await stream.read()) is not None:
+            found.append(received[0].prediction.sequence)
+    except SpikeBottleNetError as error:
+        return found, error
+    return found, None
+
+
+async def write_all(cloud: Recorder, requests: list[StreamRequest]) -> tuple:
+    """Shares of what an edge writes to this cloud, and what it reads."""
+    ledger = WireLedger(KernelCounters(port=1, side=Side.REMOTE))
+    found: list[int] = []
+    async with echo_server(service=cloud) as serving:
+
+        def connect() -> Connection:
+            return Connection(grpc.aio.insecure_channel(f"127.0.0.1:{serving.port}"), ())
+
+        async with open_stream(connect, Open(stream_id=STREAM), ledger) as stream:
+            left = list(requests)
+            while left:
+                written = await stream.write(left)
+                found += written
+                del left[: len(written)]
+            await stream.done_writing()
+            return found, *await answers_of(stream)
+
+
+async def test_a_cloud_that_knows_no_batches_gets_none() -> None:
+    cloud = Recorder(Accepted(max_in_flight=32), [])
+    requests = [bound_request(STREAM, sequence, bytes(250)) for sequence in range(1, 10)]
+    found, *_ = await write_all(cloud, requests)
+    assert cloud.messages == requests
+    assert found == [framed_bytes(request.ByteSize()) for request in requests]
+
+
+async def test_a_batch_is_no_larger_than_the_cloud_takes() -> None:
+    cloud = Recorder(Accepted(max_in_flight=32, batch_bytes=1000), [])
+    requests = [bound_request(STREAM, sequence, bytes(250)) for sequence in range(1, 12)]
+    requests.append(bound_request(STREAM, 12, bytes(5000)))
+    found, *_ = await write_all(cloud, requests)
+    assert [len(message.batch.requests) for message in cloud.messages] == [3, 3, 3, 2, 0]
+    assert [message.batch.ByteSize() <= 1000 for message in cloud.messages] == [True] * 5
+    unpacked = [r for m in cloud.messages for r in (m.batch.requests or [m])]
+    assert unpacked == requests
+    assert sum(found) == sum(framed_bytes(message.ByteSize()) for message in cloud.messages)
+
+
+def answer_batch(sequences: list[int]) -> AnswerBatch:
+    answers = [
+        StreamResponse(
+            prediction=with_check(
+                Prediction(sequence=sequence, classes=[1], probabilities=[1.0]), STREAM
+            )
+        )
+        for sequence in sequences
+    ]
+    return with_check(AnswerBatch(answers=answers), STREAM)
+
+
+async def test_what_is_whole_of_a_damaged_batch_of_answers_is_taken() -> None:
+    batch = answer_batch([1, 2, 3, 4])
+    batch.answers[2].prediction.classes[0] = 2
+    cloud = Recorder(Accepted(max_in_flight=32), [StreamResponse(batch=batch)])
+    _, found, error = await write_all(cloud, [])
+    assert found == [1, 2]
+    assert isinstance(error, CorruptFrameError)
+
+
+async def test_a_batch_of_answers_that_lost_one_is_damaged() -> None:
+    batch = answer_batch([1, 2, 3])
+    del batch.answers[1]
+    cloud = Recorder(Accepted(max_in_flight=32), [StreamResponse(batch=batch)])
+    _, found, error = await write_all(cloud, [])
+    assert found == [1, 3]
+    assert isinstance(error, CorruptFrameError)
