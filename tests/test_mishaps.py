@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_node.tail_worker import TailWorker
+from cloud_node.tail_worker import BatchLimits, TailWorker
 from edge_node.head_worker import HeadWorker
 from edge_node.queue_ops import QueueOps
 from spikebottlenet.bundle import Bundle
@@ -45,7 +45,7 @@ class BrokenOnce:
 async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
     spikes = np.zeros((2, 1, 2, 2), np.uint8)
     tail = BrokenOnce()
-    async with TailWorker(max_batch=4, max_waiting=8).running() as worker:
+    async with TailWorker(BatchLimits(max_batch=4, max_waiting=8)).running() as worker:
         with pytest.raises(OverloadedError, match="no such luck"):
             await worker.classify(tail, spikes, deadline_s=None)  # type: ignore[arg-type]
         answer = await worker.classify(tail, spikes, deadline_s=None)  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     folders = bundle_folders(settings.bundle)
     models = ServedModels([load_model(folder, device=settings.device) for folder in folders])
-    queue = TailWorker(max_batch=settings.max_batch, max_waiting=settings.max_waiting)
+    queue = TailWorker(settings.batch_limits())
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
     async with queue.running() as worker:

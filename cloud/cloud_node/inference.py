@@ -3,6 +3,7 @@
 import logging
 from dataclasses import asdict, dataclass
 
+from cloud_node.batching import Sender
 from cloud_node.models import ServedModel, ServedModels
 from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
@@ -12,6 +13,7 @@ from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import SpikeBottleNetError
 from spikebottlenet.logs import fields
+from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
 from spikebottlenet.runtime.scores import best_classes
@@ -42,10 +44,19 @@ class CloudInference:
         self._totals = CloudTotals()
 
     async def predict(
-        self, model: ServedModel, received: Received, *, sequence: int, deadline_s: float | None
+        self,
+        model: ServedModel,
+        received: Received,
+        *,
+        sequence: int,
+        deadline_s: float | None,
+        stream: bytes = b"",
     ) -> Prediction:
-        """Run a model's tail on the timesteps that have come."""
-        answer = await self._worker.classify(model.tail, received.spikes(), deadline_s=deadline_s)
+        """Run a model's tail on the timesteps that have come, in the turn of client and stream."""
+        sender = Sender(current_client().name, stream)
+        answer = await self._worker.classify(
+            model.tail, received.spikes(), deadline_s=deadline_s, sender=sender
+        )
         best = best_classes(answer.probabilities)
         macs = model.bundle.manifest.operations.tail_macs[received.timesteps - 1]
         return Prediction(

@@ -211,7 +211,11 @@ class Session:
         """Answer from the timesteps so far if they are sure enough."""
         try:
             prediction = await self._inference.predict(
-                self.model, received, sequence=sequence, deadline_s=deadline_s
+                self.model,
+                received,
+                sequence=sequence,
+                deadline_s=deadline_s,
+                stream=self._open.stream_id,
             )
         except SpikeBottleNetError as error:
             await self._fail(sequence, error, more=True)
@@ -243,7 +247,11 @@ class Session:
         try:
             with self._client.request():
                 outcome = await self._inference.predict(
-                    self.model, received, sequence=sequence, deadline_s=deadline_s
+                    self.model,
+                    received,
+                    sequence=sequence,
+                    deadline_s=deadline_s,
+                    stream=self._open.stream_id,
                 )
         except SpikeBottleNetError as error:
             outcome = error

@@ -1,7 +1,10 @@
 """Settings of ``cloud-node``; each is a key of its YAML file and a flag."""
 
+import math
+
 from pydantic import Field
 
+from cloud_node.tail_worker import BatchLimits
 from spikebottlenet.daemon import DaemonSettings
 
 
@@ -20,6 +23,17 @@ class CloudSettings(DaemonSettings):
     max_waiting: int = Field(
         512, ge=1, description="images of all streams that may wait; more are refused"
     )
+    max_waiting_bytes: int = Field(
+        64 * 1024 * 1024, ge=1, description="bytes of spikes that may wait; more are refused"
+    )
+    max_queue_ms: float = Field(
+        1000.0,
+        ge=0,
+        description="estimated wait above which an image is refused at once; 0: any",
+    )
+    max_wait_ms: float = Field(
+        0.0, ge=0, description="how long an image waits for others to go with when the tail is idle"
+    )
     max_message_bytes: int = Field(
         1024 * 1024, ge=4096, description="bytes of the largest message taken"
     )
@@ -32,3 +46,13 @@ class CloudSettings(DaemonSettings):
     answer_cache: int = Field(
         4096, ge=1, description="answers kept for an edge that reconnects and asks again"
     )
+
+    def batch_limits(self) -> BatchLimits:
+        """How the tail batches."""
+        return BatchLimits(
+            max_batch=self.max_batch,
+            max_waiting=self.max_waiting,
+            max_waiting_bytes=self.max_waiting_bytes,
+            max_queue_s=self.max_queue_ms / 1000 or math.inf,
+            max_wait_s=self.max_wait_ms / 1000,
+        )

@@ -1,18 +1,27 @@
-"""The tails in one worker thread; images of one model that wait together go through together."""
+"""The tails in one thread, which batches what waits while it is busy.
+
+The thread takes the next batch itself as soon as one is done, and posts a batch's answers to the
+event loop at once, so that no turn of the loop stands between two batches.
+"""
 
 import asyncio
 import logging
+import threading
 import time
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
 
-from spikebottlenet.errors import DeadlineError, OverloadedError
+from cloud_node.batching import FairQueue, Sender, next_batch
+from cloud_node.cost import Cost, CostModel, Measured
+from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
+from spikebottlenet.logs import fields
 from spikebottlenet.runtime.scores import Probabilities
 from spikebottlenet.runtime.torch_tail import TorchTail
 
@@ -20,8 +29,19 @@ Spikes = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
-_FIRST_GUESS_S = 0.01
-_SMOOTHED_OVER = 16  # batches
+_NOBODY = Sender("nobody")
+_SHORTEST_RETRY_S = 0.01
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How batches are made, and how much may wait for one."""
+
+    max_batch: int = 16
+    max_waiting: int = 512  # images
+    max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
+    max_queue_s: float = 1.0  # estimated wait above which an image is refused
+    max_wait_s: float = 0.0  # an idle tail waits so long for a fuller batch
 
 
 class TailAnswer(NamedTuple):
@@ -32,37 +52,61 @@ class TailAnswer(NamedTuple):
     tail_us: int  # of the batch, microseconds
 
 
+class _Group(NamedTuple):
+    """What can go through together."""
+
+    tail: TorchTail
+    timesteps: int
+
+
 @dataclass(frozen=True)
 class _Job:
-    tail: TorchTail
     spikes: Spikes  # [t, C, H, W]
     arrived: float  # monotonic seconds
     deadline: float | None  # monotonic seconds
     answer: "asyncio.Future[TailAnswer]"
 
+    @property
+    def abandoned(self) -> bool:
+        return self.answer.done()
+
+
+_Outcome = tuple[_Job, TailAnswer | Exception]
+
 
 class TailWorker:
     """A bounded queue before the tails."""
 
-    def __init__(self, *, max_batch: int, max_waiting: int) -> None:
-        self._max_batch = max_batch
-        self._waiting: asyncio.Queue[_Job] = asyncio.Queue(max_waiting)
-        self._thread: ThreadPoolExecutor | None = None
-        self._serving: asyncio.Task[None] | None = None
-        self._image_s = _FIRST_GUESS_S  # of late
+    def __init__(self, limits: BatchLimits | None = None) -> None:
+        self._limits = limits or BatchLimits()
+        self._changed = threading.Condition()  # guards all that follows
+        self._queues: OrderedDict[_Group, FairQueue[_Job]] = OrderedDict()  # none is empty
+        self._costs: WeakKeyDictionary[TorchTail, dict[int, CostModel]] = WeakKeyDictionary()
+        self._waiting_bytes = 0
+        self._busy_until = 0.0  # estimated end of the running batch
+        self._pings: list[asyncio.Future[None]] = []
+        self._ended = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self.expired = 0  # dropped before they were computed
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["TailWorker"]:
         """Serve the queue until the block ends; what still waits then is cancelled."""
-        with ThreadPoolExecutor(1, thread_name_prefix="tail") as thread:
-            self._thread = thread
-            self._serving = asyncio.create_task(self._serve(thread))
-            try:
-                yield self
-            finally:
-                self._serving.cancel()
-                await asyncio.gather(self._serving, return_exceptions=True)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            with self._changed:
+                self._ended = True
+                left = [job.answer for queue in self._queues.values() for job in queue]
+                self._queues.clear()
+                self._changed.notify()
+            for answer in left:
+                answer.cancel()
+            await asyncio.to_thread(self._thread.join)
 
     async def alive(self) -> None:
         """Return once the thread has had a turn.
@@ -70,78 +114,198 @@ class TailWorker:
         Raises:
             RuntimeError: nobody serves the queue any more.
         """
-        if self._serving is None or self._serving.done():
-            raise RuntimeError("the tail's loop has ended")
-        await asyncio.get_running_loop().run_in_executor(self._thread, int)
+        ping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._changed:
+            if self._ended or self._thread is None or not self._thread.is_alive():
+                raise RuntimeError("the tail's thread has ended")
+            self._pings.append(ping)
+            self._changed.notify()
+        await ping
 
     async def classify(
-        self, tail: TorchTail, spikes: Spikes, *, deadline_s: float | None
+        self,
+        tail: TorchTail,
+        spikes: Spikes,
+        *,
+        deadline_s: float | None,
+        sender: Sender = _NOBODY,
     ) -> TailAnswer:
         """Class probabilities of spikes [t, C, H, W] by a model's tail.
 
         Raises:
-            OverloadedError: too many wait already.
-            DeadlineError: its turn came after ``deadline_s`` seconds.
+            OverloadedError: too many wait already, or the tail failed.
+            DeadlineError: it could not be answered within ``deadline_s`` seconds.
+            UnavailableError: the worker has ended.
         """
         now = time.monotonic()
         answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         deadline = None if deadline_s is None else now + deadline_s
-        try:
-            self._waiting.put_nowait(_Job(tail, spikes, now, deadline, answer))
-        except asyncio.QueueFull:
-            raise OverloadedError(
-                f"{self._waiting.maxsize} images wait already: try again later, or raise "
-                "max_waiting",
-                retry_after_s=self._image_s * self._waiting.maxsize / 2,
-            ) from None
+        group = _Group(tail, len(spikes))
+        with self._changed:
+            if self._ended:
+                raise UnavailableError("the tail has stopped: send it to another cloud-node")
+            self._admit(group, sender, spikes.nbytes, now)
+            queue = self._queues.get(group)
+            if queue is None:
+                queue = self._queues[group] = FairQueue()
+            queue.push(sender, _Job(spikes, now, deadline, answer))
+            self._waiting_bytes += spikes.nbytes
+            self._changed.notify()
         return await answer
 
-    async def _serve(self, thread: ThreadPoolExecutor) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            jobs = [await self._waiting.get()]
-            while len(jobs) < self._max_batch and not self._waiting.empty():
-                jobs.append(self._waiting.get_nowait())
-            started = time.monotonic()
-            batches: dict[tuple[TorchTail, int], list[_Job]] = {}
-            for job in jobs:
-                if self._in_time(job, started):
-                    batches.setdefault((job.tail, len(job.spikes)), []).append(job)
-            for batch in batches.values():
-                await self._run(loop, thread, batch)
+    def _admit(self, group: _Group, sender: Sender, size: int, now: float) -> None:
+        limits, cost = self._limits, self._cost(group).cost
+        waiting = sum(len(queue) for queue in self._queues.values())
+        queue = self._queues.get(group)
+        ahead = queue.ahead_of(sender) if queue else 0
+        others = len(self._queues) - (queue is not None)
+        ahead = min(waiting, ahead * (1 + others))  # groups take turns
+        running_s = max(0.0, self._busy_until - now)
+        wait_s = running_s + cost.queue_s(ahead + 1, limits.max_batch)
+        if waiting >= limits.max_waiting:
+            found, setting = f"{waiting} images wait already", "max_waiting"
+        elif self._waiting_bytes + size > limits.max_waiting_bytes:
+            found, setting = f"{self._waiting_bytes} bytes wait already", "max_waiting_bytes"
+        elif limits.max_queue_s < wait_s and ahead >= 2 * limits.max_batch:
+            # Two batches may always wait, or a slow machine would have nothing to batch.
+            found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
+        else:
+            return
+        raise OverloadedError(
+            f"{found}: try again later, or raise {setting}",
+            retry_after_s=max(_SHORTEST_RETRY_S, wait_s / 2),
+        )
 
-    async def _run(
-        self, loop: asyncio.AbstractEventLoop, thread: ThreadPoolExecutor, batch: list[_Job]
-    ) -> None:
+    def _cost(self, group: _Group) -> CostModel:
+        costs = self._costs.get(group.tail)
+        if costs is None:
+            costs = self._costs[group.tail] = {}
+        return costs.setdefault(group.timesteps, CostModel())
+
+    def _work(self) -> None:
+        """Run batches until the end; the thread's whole life."""
+        try:
+            while (taken := self._take()) is not None:
+                group, jobs = taken
+                self._run(group, jobs)
+        finally:
+            with self._changed:
+                self._ended = True
+                left = [job for queue in self._queues.values() for job in queue]
+                self._queues.clear()
+                pings, self._pings = self._pings, []
+            lost = UnavailableError("the tail has stopped: send it to another cloud-node")
+            self._post([(job, lost) for job in left], pings, RuntimeError("the thread has ended"))
+
+    def _take(self) -> tuple[_Group, list[_Job]] | None:
+        """Wait for the next batch; None at the end."""
+        with self._changed:
+            while not self._ended:
+                if self._pings:
+                    pings, self._pings = self._pings, []
+                    self._post([], pings)
+                if not self._queues:
+                    self._changed.wait()
+                    continue
+                group, queue = next(iter(self._queues.items()))
+                delay_s = self._delay_s(queue)
+                if delay_s > 0:
+                    self._changed.wait(delay_s)
+                    continue
+                batch = self._plan(group, queue)
+                if batch:
+                    return group, batch
+        return None
+
+    def _delay_s(self, queue: FairQueue[_Job]) -> float:
+        """How long a batch that is not full still waits for more."""
+        if not self._limits.max_wait_s or len(queue) >= self._limits.max_batch:
+            return 0.0
+        oldest = min(job.arrived for job in queue)
+        return oldest + self._limits.max_wait_s - time.monotonic()
+
+    def _plan(self, group: _Group, queue: FairQueue[_Job]) -> list[_Job]:
+        now = time.monotonic()
+        model = self._cost(group)
+        before = sum(job.spikes.nbytes for job in queue)
+        plan = next_batch(queue, max_batch=self._limits.max_batch, cost=model.cost, now=now)
+        self._waiting_bytes -= before - sum(job.spikes.nbytes for job in queue)
+        if len(queue):
+            self._queues.move_to_end(group)
+        else:
+            del self._queues[group]
+        if plan.too_late:
+            self.expired += len(plan.too_late)
+            late = [(job, _too_late(job, model.cost, now)) for job in plan.too_late]
+            self._post(late)
+            if not plan.batch:
+                model.doubt()
+        self._busy_until = now + model.cost.batch_s(len(plan.batch))
+        return plan.batch
+
+    def _run(self, group: _Group, jobs: list[_Job]) -> None:
         started = time.monotonic()
         try:
-            spikes = np.stack([job.spikes for job in batch], axis=1)
-            probabilities = await loop.run_in_executor(thread, batch[0].tail.classify, spikes)
-        except Exception as error:  # out of memory and the like; the next batch may fit
-            log.exception("tail failed")
-            for job in batch:
-                _settle(job, OverloadedError(f"the tail failed: {error}"))
+            spikes = np.stack([job.spikes for job in jobs], axis=1)
+            rows = zip(jobs, group.tail.classify(spikes), strict=True)
+            tail_s = time.monotonic() - started
+            outcomes = [
+                (job, TailAnswer(row, round(1e6 * (started - job.arrived)), round(1e6 * tail_s)))
+                for job, row in rows
+            ]
+        except Exception as error:  # out of memory and the like; or one of them is to blame
+            log.exception("tail failed", extra=fields(images=len(jobs)))
+            if len(jobs) == 1:
+                self._post([(jobs[0], OverloadedError(f"the tail failed: {error}"))])
+                return
+            middle = len(jobs) // 2
+            self._run(group, jobs[:middle])
+            self._run(group, jobs[middle:])
             return
-        tail_s = time.monotonic() - started
-        tail_us = round(1e6 * tail_s)
-        self._image_s += (tail_s / len(batch) - self._image_s) / _SMOOTHED_OVER
-        for job, row in zip(batch, probabilities, strict=True):
-            _settle(job, TailAnswer(row, round(1e6 * (started - job.arrived)), tail_us))
+        with self._changed:
+            self._cost(group).learn(Measured(len(jobs), tail_s))
+        self._post(outcomes)
 
-    def _in_time(self, job: _Job, now: float) -> bool:
+    def _post(
+        self,
+        outcomes: Sequence[_Outcome],
+        pings: "Sequence[asyncio.Future[None]]" = (),
+        dead: Exception | None = None,
+    ) -> None:
+        """Hand outcomes to the event loop, all in one call."""
+        if self._loop is None:
+            return
+        try:
+            self._loop.call_soon_threadsafe(_settle, outcomes, pings, dead)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            log.debug("answers came after the end")
+
+
+def _too_late(job: _Job, cost: Cost, now: float) -> DeadlineError:
+    if job.deadline is not None and now > job.deadline:
+        return DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline")
+    return DeadlineError(
+        f"waited {now - job.arrived:.3f} s, and a batch takes {cost.batch_s(1):.3f} s or more, "
+        "past its deadline: allow more time"
+    )
+
+
+def _settle(
+    outcomes: Sequence[_Outcome],
+    pings: "Sequence[asyncio.Future[None]]",
+    dead: Exception | None,
+) -> None:
+    for job, outcome in outcomes:
         if job.answer.done():  # whoever asked is gone
-            return False
-        if job.deadline is None or now <= job.deadline:
-            return True
-        self.expired += 1
-        _settle(job, DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline"))
-        return False
-
-
-def _settle(job: _Job, outcome: TailAnswer | Exception) -> None:
-    if job.answer.done():  # whoever asked is gone
-        return
-    if isinstance(outcome, Exception):
-        job.answer.set_exception(outcome)
-    else:
-        job.answer.set_result(outcome)
+            continue
+        if isinstance(outcome, Exception):
+            job.answer.set_exception(outcome)
+        else:
+            job.answer.set_result(outcome)
+    for ping in pings:
+        if ping.done():
+            continue
+        if dead is None:
+            ping.set_result(None)
+        else:
+            ping.set_exception(dead)

@@ -1,0 +1,126 @@
+"""Which images go through the tail next, and how long one would wait: policy without a clock.
+
+Who waits takes turns on three levels: batches of different groups (a model and a number of
+timesteps), in a group the clients, of a client its streams. So one that has 500 waiting delays one
+that has a single image by a turn, not by 500.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+from cloud_node.cost import Cost
+
+
+class Sender(NamedTuple):
+    """Whose turn an image takes."""
+
+    client: str
+    stream: bytes = b""
+
+
+class Waiting(Protocol):
+    """What the policy knows of an image."""
+
+    @property
+    def deadline(self) -> float | None:
+        """When its answer is worth nothing any more, on the caller's clock."""
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+
+J = TypeVar("J", bound=Waiting)
+
+
+class FairQueue(Generic[J]):
+    """Images of one group; clients take turns, and so do the streams of each."""
+
+    def __init__(self) -> None:
+        self._clients: OrderedDict[str, OrderedDict[bytes, deque[J]]] = OrderedDict()
+        self._held: dict[str, int] = {}
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def push(self, sender: Sender, job: J) -> None:
+        """Put an image behind its sender's others."""
+        streams = self._clients.setdefault(sender.client, OrderedDict())
+        streams.setdefault(sender.stream, deque()).append(job)
+        self._held[sender.client] = self._held.get(sender.client, 0) + 1
+        self._size += 1
+
+    def pop(self) -> J:
+        """Take the image whose turn it is.
+
+        Raises:
+            StopIteration: none waits.
+        """
+        client, streams = next(iter(self._clients.items()))
+        stream, jobs = next(iter(streams.items()))
+        job = jobs.popleft()
+        self._size -= 1
+        self._held[client] -= 1
+        if jobs:
+            streams.move_to_end(stream)
+        else:
+            del streams[stream]
+        if streams:
+            self._clients.move_to_end(client)
+        else:
+            del self._clients[client], self._held[client]
+        return job
+
+    def ahead_of(self, sender: Sender) -> int:
+        """Images that would go before one more of this sender's, or with the same turn."""
+        streams = self._clients.get(sender.client, {})
+        turn = len(streams.get(sender.stream, ())) + 1
+        own = sum(
+            min(len(jobs), turn) for stream, jobs in streams.items() if stream != sender.stream
+        )
+        own += turn - 1
+        return own + sum(
+            min(held, own + 1) for client, held in self._held.items() if client != sender.client
+        )
+
+    def __iter__(self) -> Iterator[J]:
+        """All that wait, in no order."""
+        return (
+            job for streams in self._clients.values() for jobs in streams.values() for job in jobs
+        )
+
+
+@dataclass(frozen=True)
+class Plan(Generic[J]):
+    """The next batch, and what need not be computed."""
+
+    batch: list[J]
+    too_late: list[J]  # cannot be answered before their deadlines
+
+
+def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -> Plan[J]:
+    """Take the next batch off a queue.
+
+    A batch gets smaller, down to half of what could go, to meet its earliest deadline. An image
+    that cannot be met even so is given up before it is computed.
+    """
+    plan: Plan[J] = Plan([], [])
+    most = min(len(queue), max_batch)
+    least = (most + 1) // 2
+    soonest = float("inf")
+    while queue and len(plan.batch) < most:
+        if len(plan.batch) >= least and now + cost.batch_s(len(plan.batch) + 1) > soonest:
+            break
+        job = queue.pop()
+        if job.abandoned:
+            continue
+        if job.deadline is not None:
+            if now + cost.batch_s(max(least, len(plan.batch) + 1)) > job.deadline:
+                plan.too_late.append(job)
+                continue
+            soonest = min(soonest, job.deadline)
+        plan.batch.append(job)
+    return plan

@@ -1,0 +1,290 @@
+"""Turns, batches, the cost model and the worker that follows them."""
+
+import asyncio
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_node.batching import FairQueue, Sender, next_batch
+from cloud_node.cost import Cost, CostModel, Measured, fit_cost
+from cloud_node.tail_worker import BatchLimits, TailWorker
+from spikebottlenet.errors import DeadlineError, OverloadedError
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str = ""
+    deadline: float | None = None
+    abandoned: bool = False
+
+
+def queued(*names: str) -> FairQueue[Job]:
+    """A queue of jobs; ``a1.x`` is client a's stream 1."""
+    queue: FairQueue[Job] = FairQueue()
+    for name in names:
+        queue.push(Sender(name[0], name[1].encode()), Job(name))
+    return queue
+
+
+def test_clients_take_turns_and_so_do_their_streams() -> None:
+    queue = queued("a1.x", "a1.y", "a1.z", "a2.x", "b1.x", "c1.x")
+    order = [queue.pop().name for _ in range(len(queue))]
+    assert order == ["a1.x", "b1.x", "c1.x", "a2.x", "a1.y", "a1.z"]
+
+
+def test_one_image_waits_a_turn_and_not_five_hundred() -> None:
+    queue = queued(*["a1"] * 500)
+    assert queue.ahead_of(Sender("b", b"1")) == 1
+    assert queue.ahead_of(Sender("a", b"2")) == 1
+    assert queue.ahead_of(Sender("a", b"1")) == 500
+
+
+senders = st.builds(Sender, st.sampled_from("abc"), st.sampled_from([b"1", b"2"]))
+
+
+@given(st.lists(senders), senders)
+def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
+    waiting: list[Sender], late: Sender
+) -> None:
+    queue: FairQueue[Job] = FairQueue()
+    for sender in waiting:
+        queue.push(sender, Job())
+    foretold = queue.ahead_of(late)
+    queue.push(late, Job("late"))
+    order = [queue.pop().name for _ in range(len(queue))]
+    assert len(order) == len(waiting) + 1
+    assert order.index("late") <= foretold
+
+
+def test_the_cost_model_finds_the_line_that_made_its_batches() -> None:
+    cost = fit_cost([Measured(n, 0.010 + 0.006 * n) for n in (1, 4, 16)])
+    assert cost.fixed_s == pytest.approx(0.010)
+    assert cost.image_s == pytest.approx(0.006)
+    assert cost.queue_s(33, max_batch=16) == pytest.approx(3 * 0.010 + 33 * 0.006)
+
+
+@given(st.lists(st.builds(Measured, st.integers(1, 64), st.floats(0, 10)), max_size=20))
+def test_no_batch_is_thought_to_take_less_than_nothing(measured: list[Measured]) -> None:
+    cost = fit_cost(measured)
+    assert cost.fixed_s >= 0
+    assert cost.image_s >= 0
+
+
+def test_batches_of_one_size_are_foretold_at_that_size() -> None:
+    assert fit_cost([Measured(16, 0.1), Measured(16, 0.3)]).batch_s(16) == pytest.approx(0.2)
+
+
+def test_an_estimate_that_turns_all_away_is_forgotten_in_the_end() -> None:
+    model = CostModel()
+    for _ in range(3):
+        model.learn(Measured(1, 100.0))
+    for _ in range(3):
+        model.doubt()
+    assert model.cost == Cost()
+
+
+def jobs_due(*deadlines: float | None) -> FairQueue[Job]:
+    queue: FairQueue[Job] = FairQueue()
+    for deadline in deadlines:
+        queue.push(Sender("a"), Job(deadline=deadline))
+    return queue
+
+
+def test_a_batch_shrinks_to_meet_a_deadline() -> None:
+    queue = jobs_due(3.0, None, None, None)
+    plan = next_batch(queue, max_batch=4, cost=Cost(0.0, 1.0), now=0.0)
+    assert len(plan.batch) == 3
+    assert len(queue) == 1
+    assert plan.too_late == []
+
+
+def test_a_batch_shrinks_to_half_and_no_further() -> None:
+    plan = next_batch(jobs_due(1.5, *[None] * 7), max_batch=8, cost=Cost(0.0, 1.0), now=0.0)
+    assert [job.deadline for job in plan.too_late] == [1.5]
+    assert len(plan.batch) == 7
+
+
+def test_what_nobody_waits_for_is_not_computed() -> None:
+    queue: FairQueue[Job] = FairQueue()
+    queue.push(Sender("a"), Job(abandoned=True))
+    queue.push(Sender("a"), Job("wanted"))
+    plan = next_batch(queue, max_batch=1, cost=Cost(), now=0.0)
+    assert [job.name for job in plan.batch] == ["wanted"]
+    assert plan.too_late == []
+
+
+@given(
+    st.lists(st.none() | st.floats(0, 20), max_size=30),
+    st.integers(1, 8),
+    st.floats(0, 1),
+    st.floats(0, 1),
+)
+def test_every_image_is_computed_in_time_or_given_up_or_waits(
+    deadlines: list[float | None], max_batch: int, fixed: float, image: float
+) -> None:
+    queue, cost = jobs_due(*deadlines), Cost(fixed, image)
+    plan = next_batch(queue, max_batch=max_batch, cost=cost, now=0.0)
+    assert len(plan.batch) + len(plan.too_late) + len(queue) == len(deadlines)
+    assert len(plan.batch) <= max_batch
+    half = cost.batch_s((min(len(deadlines), max_batch) + 1) // 2)
+    for job in plan.batch:
+        assert job.deadline is None or max(half, cost.batch_s(len(plan.batch))) <= job.deadline
+
+
+SPIKES = np.zeros((2, 1, 2, 2), np.uint8)
+
+
+class GatedTail:
+    """Runs when the gate is open; notes its batches; fails on an image with a spike."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.started = threading.Event()
+        self.batches: list[int] = []
+
+    def classify(self, spikes: np.ndarray) -> np.ndarray:
+        self.started.set()
+        self.gate.wait()
+        if spikes.any():
+            raise ValueError("a bad one")
+        self.batches.append(spikes.shape[1])
+        return np.full((spikes.shape[1], 3), 1 / 3, np.float32)
+
+
+async def begin(worker: TailWorker, tail: GatedTail) -> "asyncio.Task[object]":
+    """Send the first image, and return once the tail is at it."""
+    first = asyncio.create_task(send(worker, tail))
+    await asyncio.to_thread(tail.started.wait)
+    return first
+
+
+async def send(
+    worker: TailWorker,
+    tail: GatedTail,
+    *,
+    client: str = "a",
+    spikes: np.ndarray = SPIKES,
+    deadline_s: float | None = None,
+) -> object:
+    return await worker.classify(tail, spikes, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
+
+
+async def test_what_waits_while_the_tail_is_busy_goes_together() -> None:
+    tail = GatedTail()
+    async with TailWorker(BatchLimits(max_batch=4)).running() as worker:
+        first = await begin(worker, tail)
+        rest = [asyncio.create_task(send(worker, tail)) for _ in range(6)]
+        await asyncio.sleep(0)
+        tail.gate.set()
+        await asyncio.gather(first, *rest)
+    assert tail.batches == [1, 4, 2]
+
+
+async def test_one_bad_image_fails_alone() -> None:
+    tail = GatedTail()
+    async with TailWorker(BatchLimits(max_batch=8)).running() as worker:
+        first = await begin(worker, tail)
+        bad = np.ones_like(SPIKES)
+        rest = [
+            asyncio.create_task(send(worker, tail, spikes=bad if i == 3 else SPIKES))
+            for i in range(8)
+        ]
+        await asyncio.sleep(0)
+        tail.gate.set()
+        outcomes = await asyncio.gather(first, *rest, return_exceptions=True)
+        await worker.alive()
+    assert Counter(type(outcome).__name__ for outcome in outcomes) == {
+        "TailAnswer": 8,
+        "OverloadedError": 1,
+    }
+    assert "a bad one" in str(outcomes[4])
+
+
+async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again() -> None:
+    tail = GatedTail()
+    limits = BatchLimits(max_batch=1, max_waiting=2)
+    async with TailWorker(limits).running() as worker:
+        waiting = [await begin(worker, tail)]
+        waiting += [asyncio.create_task(send(worker, tail)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="max_waiting") as refused:
+            await send(worker, tail, client="b")
+        assert refused.value.retry_after_s > 0
+        tail.gate.set()
+        await asyncio.gather(*waiting)
+        await send(worker, tail, client="b")
+
+
+async def test_a_queue_is_bounded_by_bytes_too() -> None:
+    tail = GatedTail()
+    limits = BatchLimits(max_batch=1, max_waiting_bytes=2 * SPIKES.nbytes)
+    async with TailWorker(limits).running() as worker:
+        waiting = [await begin(worker, tail)]
+        waiting += [asyncio.create_task(send(worker, tail)) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="max_waiting_bytes"):
+            await send(worker, tail)
+        tail.gate.set()
+        await asyncio.gather(*waiting)
+        await send(worker, tail)
+
+
+async def test_a_long_wait_is_refused_to_its_cause_and_not_to_another_client() -> None:
+    tail = GatedTail()
+    tail.gate.set()
+    limits = BatchLimits(max_batch=2, max_queue_s=0.0)
+    async with TailWorker(limits).running() as worker:
+        await send(worker, tail)  # so that there is an estimate
+        tail.gate.clear()
+        tail.started.clear()
+        waiting = [await begin(worker, tail)]
+        waiting += [asyncio.create_task(send(worker, tail)) for _ in range(4)]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match="max_queue_ms"):
+            await send(worker, tail)
+        other = asyncio.create_task(send(worker, tail, client="b"))
+        await asyncio.sleep(0)
+        tail.gate.set()
+        await asyncio.gather(other, *waiting)
+
+
+async def test_what_is_past_its_deadline_is_counted_and_not_computed() -> None:
+    tail = GatedTail()
+    async with TailWorker().running() as worker:
+        first = await begin(worker, tail)
+        late = asyncio.create_task(send(worker, tail, deadline_s=-1.0))
+        await asyncio.sleep(0)
+        tail.gate.set()
+        await first
+        with pytest.raises(DeadlineError):
+            await late
+        assert worker.expired == 1
+    assert tail.batches == [1]
+
+
+async def test_what_waits_at_the_end_is_cancelled() -> None:
+    tail = GatedTail()
+    async with TailWorker(BatchLimits(max_batch=1)).running() as worker:
+        first = await begin(worker, tail)
+        left = asyncio.create_task(send(worker, tail))
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.05, tail.gate.set)
+    assert (await asyncio.gather(left, return_exceptions=True))[0].__class__ is (
+        asyncio.CancelledError
+    )
+    await first
+    with pytest.raises(RuntimeError):
+        await worker.alive()
+
+
+async def test_an_idle_tail_waits_for_a_fuller_batch_only_where_told() -> None:
+    tail = GatedTail()
+    tail.gate.set()
+    async with TailWorker(BatchLimits(max_batch=3, max_wait_s=60.0)).running() as worker:
+        await asyncio.gather(*(send(worker, tail) for _ in range(3)))
+    assert tail.batches == [3]
