@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 from spikebottlenet.errors import BundleError
 from spikebottlenet.model.architecture import Architecture
 from spikebottlenet.model.tail import Tail
+from spikebottlenet.runtime.folded_tail import fold_tail
 from spikebottlenet.runtime.scores import Probabilities
 
 
 class TorchTail:
-    """Decoder and tail, in evaluation; ``classify`` from one thread at a time."""
+    """Decoder and tail, folded; ``classify`` from one thread at a time."""
 
     def __init__(self, path: Path, architecture: Architecture, *, device: str) -> None:
         try:
@@ -23,7 +24,7 @@ class TorchTail:
             tail = Tail(architecture)
             tail.load_state_dict(weights)
             self._device = torch.device(device)
-            self._tail = tail.to(self._device).eval()
+            self._tail = fold_tail(tail).to(self._device)
             # How convolutions run fastest, on processors and GPUs.
             self._tail.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
         except (OSError, RuntimeError, SafetensorError) as error:
