@@ -26,8 +26,10 @@ class CloudSettings(DaemonSettings):
     max_waiting_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="bytes of spikes that may wait; more are refused"
     )
+    # A quarter of what an edge waits for the cloud unless told otherwise; about five full batches
+    # of the shipped model on two cores. A longer queue answers no more images, only later.
     max_queue_ms: float = Field(
-        1000.0,
+        500.0,
         ge=0,
         description="estimated wait above which an image is refused at once; 0: any",
     )

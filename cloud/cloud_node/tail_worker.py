@@ -40,7 +40,7 @@ class BatchLimits:
     max_batch: int = 16
     max_waiting: int = 512  # images
     max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
-    max_queue_s: float = 1.0  # estimated wait above which an image is refused
+    max_queue_s: float = 0.5  # estimated wait above which an image is refused
     max_wait_s: float = 0.0  # an idle tail waits so long for a fuller batch
 
 
