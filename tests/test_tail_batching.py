@@ -1,7 +1,9 @@
 """Turns, batches, the cost model and the worker that follows them."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections import Counter
 from dataclasses import dataclass
 
@@ -280,6 +282,18 @@ async def test_what_waits_at_the_end_is_cancelled() -> None:
     await first
     with pytest.raises(RuntimeError):
         await worker.alive()
+
+
+async def test_a_model_that_has_gone_is_not_held() -> None:
+    tail = GatedTail()
+    tail.gate.set()
+    gone = weakref.ref(tail)
+    async with TailWorker().running() as worker:
+        await send(worker, tail)
+        await worker.alive()
+        del tail
+        gc.collect()
+        assert gone() is None
 
 
 async def test_an_idle_tail_waits_for_a_fuller_batch_only_where_told() -> None:

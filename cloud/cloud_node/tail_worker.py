@@ -185,9 +185,8 @@ class TailWorker:
     def _work(self) -> None:
         """Run batches until the end; the thread's whole life."""
         try:
-            while (taken := self._take()) is not None:
-                group, jobs = taken
-                self._run(group, jobs)
+            while self._serve_one():
+                pass
         finally:
             with self._changed:
                 self._ended = True
@@ -196,6 +195,14 @@ class TailWorker:
                 pings, self._pings = self._pings, []
             lost = UnavailableError("the tail has stopped: send it to another cloud-node")
             self._post([(job, lost) for job in left], pings, RuntimeError("the thread has ended"))
+
+    def _serve_one(self) -> bool:
+        """Run one batch, and keep hold of nothing of it: a model that is changed must go."""
+        taken = self._take()
+        if taken is None:
+            return False
+        self._run(*taken)
+        return True
 
     def _take(self) -> tuple[_Group, list[_Job]] | None:
         """Wait for the next batch; None at the end."""
