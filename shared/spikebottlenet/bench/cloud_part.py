@@ -1,0 +1,104 @@
+"""The cloud against the bare tail: images/s at saturation, and the tail of latency at half of it."""
+
+from spikebottlenet.bench.bare_tail import BareTail
+from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
+from spikebottlenet.bench.load.generator import run_load
+from spikebottlenet.bench.load.plan import Aim, Pace, Target
+from spikebottlenet.bench.measuring import spread
+from spikebottlenet.bench.peers.servers import running_cloud
+from spikebottlenet.bench.subject import Subject, daemon_default
+
+EDGES = 8  # that play the load
+_HALF = 0.5
+
+
+def cloud_aim(subject: Subject, address: str, *, deadline_ms: int = 0) -> Aim:
+    """Recorded frames to a cloud-node."""
+    return Aim(
+        Target.CLOUD,
+        address,
+        subject.frames,
+        fingerprint=subject.fingerprint,
+        deadline_ms=deadline_ms,
+    )
+
+
+def saturating(seconds: float, max_batch: int) -> Pace:
+    """More in flight than two full batches, so that a batch always waits."""
+    return Pace(seconds=seconds, edges=EDGES, in_flight=-(-3 * max_batch // EDGES), warm_s=1.5)
+
+
+def measure_cloud(subject: Subject) -> Part:
+    """Served images/s and the bare tail in turns, then half that load."""
+    max_batch = daemon_default("cloud_node", "max_batch")
+    rounds, seconds = (2, 2.0) if subject.quick else (5, 6.0)
+    bare = BareTail(subject)
+    batch_s: list[float] = []
+    served: list[float] = []
+    cores: list[float] = []
+    generator: list[float] = []
+    with running_cloud(subject.bundle_name, subject.folder) as cloud:
+        aim = cloud_aim(subject, cloud.address)
+        for _ in range(rounds):
+            batch_s.append(bare.batch_s(max_batch, seconds=seconds))
+            report = run_load(aim, saturating(seconds, max_batch), cloud.tree)
+            served.append(report.goodput)
+            generator.append(report.generator_cpu)
+            cores.append((report.server_cpu_s or 0.0) / report.seconds)
+        rate = _HALF * spread(served).median
+        pace = Pace(seconds=4 if subject.quick else 30, edges=EDGES, rate=rate, seed=1)
+        half = run_load(aim, pace, cloud.tree)
+        resident = cloud.tree.resident_mb()
+    sizes = {size: bare.batch_s(size, seconds=1) for size in (1, 4, 16, 64)}
+    alone = [max_batch / each for each in batch_s]
+    p99_ms = half.accepted_ms[99.0] or float("nan")
+    claims = (
+        claim(
+            "cloud.served_to_bare_tail",
+            "images/s served at saturation over the bare tail on full batches",
+            Bound.AT_LEAST,
+            0.90,
+            unit="images/s",
+            values=served,
+            references=alone,
+            reference_is=f"tail in one process, batches of {max_batch}, all cores",
+        ),
+        claim(
+            "cloud.p99_to_batch",
+            "99th percentile at half that load over the time of one full batch",
+            Bound.AT_MOST,
+            3.0,
+            unit="ms",
+            values=[p99_ms],
+            references=[1e3 * each for each in batch_s],
+            reference_is=f"bare tail, one batch of {max_batch}",
+            paired=False,
+        ),
+    )
+    rows = (
+        ("served at saturation", fixed(spread(served).median, 1), "images/s"),
+        ("bare tail on full batches", fixed(spread(alone).median, 1), "images/s"),
+        ("cores that cloud-node used", fixed(spread(cores).median), ""),
+        ("cores that the generator used", fixed(spread(generator).median), ""),
+        ("offered at half load", fixed(half.offered_rate, 1), "images/s"),
+        *((f"latency at half load, p{p:g}", fixed(v, 1), "ms") for p, v in half.accepted_ms.items()),
+        ("requests at half load", str(half.requests), ""),
+        ("generator's own lag, p99", fixed(half.lag_ms[99.0]), "ms"),
+        ("resident afterwards", fixed(resident, 0), "MB"),
+    )
+    by_size = tuple(
+        (size, round(1e3 * s, 2), round(1e3 * s / size, 2), round(size / s, 1))
+        for size, s in sizes.items()
+    )
+    tables = (
+        Table("cloud", "Cloud", ("figure", "value", "unit"), rows),
+        Table(
+            "bare_tail",
+            "Bare tail by batch",
+            ("batch", "ms", "ms an image", "images/s"),
+            by_size,
+        ),
+    )
+    notes = () if half.valid else (f"half load: not valid: {half.why_not_valid}",)
+    return Part("cloud", claims, tables, notes)
+

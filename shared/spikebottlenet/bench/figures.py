@@ -1,0 +1,136 @@
+"""What a part of the bench gives: claims, tables and notes, plain enough for JSON."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from spikebottlenet.bench.measuring import Spread, spread
+
+Cell = str | float | int | None
+
+
+class Bound(StrEnum):
+    """Which way a ratio is wanted."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A figure against its reference, and what is wanted of their ratio."""
+
+    name: str  # part and figure: "codec.payload_to_prior"
+    says: str  # in words
+    unit: str  # of value and reference
+    value: float
+    reference: float
+    reference_is: str
+    ratio: Spread  # of value / reference over the repeats
+    bound: Bound
+    wanted: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the median ratio keeps the bound."""
+        if self.bound is Bound.AT_MOST:
+            return self.ratio.median <= self.wanted
+        return self.ratio.median >= self.wanted
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "name": self.name,
+            "says": self.says,
+            "unit": self.unit,
+            "value": self.value,
+            "reference": self.reference,
+            "reference_is": self.reference_is,
+            "ratio": self.ratio.median,
+            "spread": {
+                "first_quartile": self.ratio.low,
+                "third_quartile": self.ratio.high,
+                "repeats": self.ratio.count,
+            },
+            "bound": self.bound.value,
+            "wanted": self.wanted,
+            "holds": self.holds,
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Figures side by side."""
+
+    key: str  # what plots find it by
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, a row as a mapping by its columns."""
+        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        return {"key": self.key, "title": self.title, "rows": rows, "note": self.note}
+
+    def column(self, name: str) -> list[Cell]:
+        """One column."""
+        at = self.columns.index(name)
+        return [row[at] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Part:
+    """All that one part of the bench found."""
+
+    name: str
+    claims: tuple[Claim, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+
+def claim(
+    name: str,
+    says: str,
+    bound: Bound,
+    wanted: float,
+    *,
+    unit: str,
+    values: Sequence[float],
+    references: Sequence[float],
+    reference_is: str,
+    paired: bool = True,
+) -> Claim:
+    """A claim from repeats: the ratio within each round, or of the medians if not ``paired``."""
+    value, reference = spread(values), spread(references)
+    if paired:
+        of_ratio = spread([v / r for v, r in zip(values, references, strict=True)])
+    else:
+        of_ratio = value.scaled(1 / reference.median)
+    return Claim(
+        name, says, unit, value.median, reference.median, reference_is, of_ratio, bound, wanted
+    )
+
+
+def limit_claim(
+    name: str, says: str, limit: float, *, unit: str, values: Sequence[float]
+) -> Claim:
+    """A claim against a stated limit: the reference is the limit, so the ratio is wanted below 1."""
+    return claim(
+        name,
+        says,
+        Bound.AT_MOST,
+        1.0,
+        unit=unit,
+        values=values,
+        references=[limit],
+        reference_is="the limit that is wanted",
+        paired=False,
+    )
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """A number for a table: so many digits, ``-`` for none."""
+    return "-" if value is None else f"{value:,.{digits}f}"

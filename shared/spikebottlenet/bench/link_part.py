@@ -1,0 +1,132 @@
+"""The link against a gRPC echo: one request at a time, compute taken off."""
+
+import asyncio
+import time
+from typing import NamedTuple
+
+from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
+from spikebottlenet.bench.images import ENCODINGS, image_file
+from spikebottlenet.bench.load.unary_line import METHOD
+from spikebottlenet.bench.measuring import spread
+from spikebottlenet.bench.peers.servers import running_cloud, running_echo, running_edge
+from spikebottlenet.bench.subject import Subject
+from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
+from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, InferenceRecord
+from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
+
+_STREAM = "/bench.Peer/Stream"
+_DEADLINE_MS = 20_000  # no answer of the edge exit among those that are measured
+_PIECES = 20  # that the requests are parted into, for a spread of medians
+
+
+class _Taken(NamedTuple):
+    """Milliseconds of every request of one kind, in the order they were sent."""
+
+    client: list[float]  # client's clock, head and tail taken off
+    edge: list[float]  # edge's clock (the record), preprocess, head, encode and tail taken off
+    network: list[float]  # the record's network_ms
+    unary: list[float]  # echo of the image file, one call
+    stream: list[float]  # echo of the frame, on an open stream
+    whole: list[float]  # client's clock, nothing taken off
+    head: list[float]
+    tail: list[float]
+
+
+def measure_link(subject: Subject) -> Part:
+    """Requests and echoes in turns on one machine."""
+    with (
+        running_cloud(subject.bundle_name, subject.folder) as cloud,
+        running_edge(subject.bundle_name, subject.folder, cloud.address) as edge,
+        running_echo(subject.folder) as echo,
+    ):
+        count = 40 if subject.quick else 600
+        taken = asyncio.run(_take(subject, edge.address, echo.address, count))
+    values, references = _medians(taken.client), _medians(taken.unary)
+    claims = (
+        claim(
+            "link.overhead_to_echo",
+            "one request end to end at the client, head and tail compute taken off (image "
+            "decoding and codec are not), over a gRPC echo of the image file; medians",
+            Bound.AT_MOST,
+            2.5,
+            unit="ms",
+            values=values,
+            references=references,
+            reference_is="grpc.aio unary echo of the same image file, a process of its own",
+        ),
+    )
+    names = (
+        ("end to end at the client", taken.whole),
+        ("head", taken.head),
+        ("tail", taken.tail),
+        ("end to end less head and tail", taken.client),
+        ("in the edge-node less preprocess, head, encode and tail", taken.edge),
+        ("edge to cloud and back (network_ms)", taken.network),
+        ("echo of the image file, unary", taken.unary),
+        ("echo of the frame, on a stream", taken.stream),
+    )
+    stream = spread(taken.stream).median
+    rows = []
+    for name, values in names:
+        took = spread(values)
+        figures = (round(took.median, 3), round(took.low, 3), round(took.high, 3))
+        rows.append((name, *figures, round(took.median / stream, 2)))
+    columns = ("one request at a time", "p50 ms", "first quartile", "third quartile")
+    table = Table("link", "Link", (*columns, "/ echo of the frame"), tuple(rows))
+    milder = spread(taken.edge).median / spread(taken.stream).median
+    notes = (
+        f"{len(taken.whole)} requests. A request crosses two links (client to edge, edge to cloud) "
+        f"and the echo one. Edge to cloud alone, codec and preprocess taken off as well, is "
+        f"{fixed(milder)} x the echo of the frame on a stream.",
+    )
+    return Part("link", claims, (table,), notes)
+
+
+def _medians(values: list[float]) -> list[float]:
+    """Medians of consecutive pieces."""
+    size = max(1, len(values) // _PIECES)
+    return [spread(values[at : at + size]).median for at in range(0, len(values) - size + 1, size)]
+
+
+async def _take(subject: Subject, edge: str, echo: str, count: int) -> _Taken:
+    files = [image_file(pixels, ENCODINGS[0]) for pixels in subject.images.pixels[:200]]
+    taken = _Taken([], [], [], [], [], [], [], [])
+    async with (
+        make_channel(edge, max_message_bytes=MAX_IMAGE_BYTES) as to_edge,
+        make_channel(echo, max_message_bytes=MAX_IMAGE_BYTES) as to_echo,
+    ):
+        stub, call = EdgeInferenceStub(to_edge), to_echo.unary_unary(METHOD)
+        stream = to_echo.stream_stream(_STREAM)()
+        for index in range(-5, count):
+            file = files[index % len(files)]
+            request = ClassifyRequest(image=file, deadline_ms=_DEADLINE_MS)
+            began = time.perf_counter()
+            record = await stub.Classify(request)
+            whole = 1e3 * (time.perf_counter() - began)
+            began = time.perf_counter()
+            await call(file)
+            unary = 1e3 * (time.perf_counter() - began)
+            began = time.perf_counter()
+            await stream.write(subject.frames[index % len(subject.frames)])
+            await stream.read()
+            streamed = 1e3 * (time.perf_counter() - began)
+            if index >= 0 and record.source == SOURCE_CLOUD:
+                _add(taken, record, whole, unary, streamed)
+        await stream.done_writing()
+    return taken
+
+
+def _add(
+    taken: _Taken, record: InferenceRecord, whole: float, unary: float, streamed: float
+) -> None:
+    stages = record.latency
+    taken.whole.append(whole)
+    taken.head.append(stages.head_ms)
+    taken.tail.append(stages.tail_ms)
+    taken.client.append(whole - stages.head_ms - stages.tail_ms)
+    compute_ms = stages.preprocess_ms + stages.head_ms + stages.encode_ms + stages.tail_ms
+    taken.edge.append(stages.total_ms - compute_ms)
+    taken.network.append(stages.network_ms)
+    taken.unary.append(unary)
+    taken.stream.append(streamed)
+

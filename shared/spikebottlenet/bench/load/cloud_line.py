@@ -1,0 +1,115 @@
+"""An edge as a cloud-node sees it: a checked stream, requests known by sequence."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import uuid_utils
+
+from spikebottlenet.bench.load.plan import Aim
+from spikebottlenet.codec.frame import bind_frame
+from spikebottlenet.errors import UnavailableError
+from spikebottlenet.rpc.channel import make_channel
+from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
+from spikebottlenet.rpc.refusal import error_from_call
+from spikebottlenet.rpc.security import call_metadata
+from spikebottlenet.rpc.v1.coinference_pb2 import Open, StreamRequest
+from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
+
+_MAX_MESSAGE_BYTES = 1024 * 1024
+
+
+class CloudLine:
+    """An open stream; a request waits while as many are in flight as the cloud takes."""
+
+    def __init__(self, call: Any, aim: Aim, stream_id: bytes, max_in_flight: int) -> None:
+        self._call = call
+        self._aim = aim
+        self._stream_id = stream_id
+        self._credit = asyncio.Semaphore(max_in_flight)
+        self._writing = asyncio.Lock()
+        self._sequence = 0
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._ended: int | None = None  # status code
+
+    async def ask(self, index: int) -> int:
+        """Send payload ``index``; the status code of its answer."""
+        async with self._credit:
+            if self._ended is not None:
+                return self._ended
+            self._sequence += 1
+            sequence = self._sequence
+            frame = self._aim.payloads[index % len(self._aim.payloads)]
+            context = frame_context(self._stream_id, sequence, more=False)
+            request = StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
+            answer = self._waiting[sequence] = asyncio.get_running_loop().create_future()
+            try:
+                async with self._writing:
+                    await self._call.write(request)
+            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                pass  # the reader says how it ended
+            return await answer
+
+    async def read(self) -> None:
+        """Match answers to requests until the stream ends; then all that wait learn how."""
+        try:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
+                if response.HasField("prediction"):
+                    verify_check(response.prediction, self._stream_id)
+                    self._settle(response.prediction.sequence, 0)
+                elif response.HasField("failure"):
+                    verify_check(response.failure, self._stream_id)
+                    self._settle(response.failure.sequence, response.failure.code)
+        except grpc.aio.AioRpcError:
+            pass
+        finally:
+            code = self._call.code()
+            status = await code if self._call.done() else grpc.StatusCode.CANCELLED
+            self._ended = int(status.value[0]) or int(grpc.StatusCode.UNAVAILABLE.value[0])
+            for sequence in list(self._waiting):
+                self._settle(sequence, self._ended)
+
+    def _settle(self, sequence: int, code: int) -> None:
+        answer = self._waiting.pop(sequence, None)
+        if answer is not None and not answer.done():
+            answer.set_result(int(code))
+
+
+@asynccontextmanager
+async def cloud_line(aim: Aim) -> AsyncIterator[CloudLine]:
+    """Connect and open a stream; both end with the block.
+
+    Raises:
+        SpikeBottleNetError: the cloud is away or refused the stream.
+    """
+    async with make_channel(
+        aim.address, max_message_bytes=_MAX_MESSAGE_BYTES, security=aim.security
+    ) as channel:
+        call: Any = CoInferenceStub(channel).Stream(metadata=call_metadata(aim.security))
+        stream_id = uuid_utils.uuid7().bytes
+        opening = Open(
+            fingerprint=aim.fingerprint,
+            stream_id=stream_id,
+            deadline_ms=aim.deadline_ms,
+            checked=True,
+        )
+        try:
+            await call.write(StreamRequest(open=with_check(opening, stream_id)))
+            reply = await call.read()
+        except grpc.aio.AioRpcError as error:
+            raise error_from_call(error) from error
+        if reply is grpc.aio.EOF or not reply.HasField("accepted"):
+            raise UnavailableError(
+                f"{aim.address} ended the stream with {(await call.code()).name}: "
+                f"{await call.details()}; is it a cloud-node with this bundle?"
+            )
+        line = CloudLine(call, aim, stream_id, max(1, reply.accepted.max_in_flight))
+        reading = asyncio.create_task(line.read())
+        try:
+            yield line
+        finally:
+            call.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

@@ -1,0 +1,83 @@
+"""A client as an edge-node sees it: one stream of image files."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from spikebottlenet.bench.load.plan import Aim
+from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
+from spikebottlenet.rpc.security import call_metadata
+from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
+from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
+
+_ROOM_BYTES = 64 * 1024
+
+
+class EdgeLine:
+    """An open stream; answers are matched by sequence."""
+
+    def __init__(self, call: Any, aim: Aim) -> None:
+        self._call = call
+        self._aim = aim
+        self._writing = asyncio.Lock()
+        self._sequence = 0
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._ended: int | None = None
+
+    async def ask(self, index: int) -> int:
+        """Send payload ``index``; the status code of its answer, by whichever half gave it."""
+        if self._ended is not None:
+            return self._ended
+        self._sequence += 1
+        request = ClassifyRequest(
+            image=self._aim.payloads[index % len(self._aim.payloads)],
+            sequence=self._sequence,
+            deadline_ms=self._aim.deadline_ms,
+        )
+        answer = self._waiting[self._sequence] = asyncio.get_running_loop().create_future()
+        try:
+            async with self._writing:
+                await self._call.write(request)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the reader says how it ended
+        return await answer
+
+    async def read(self) -> None:
+        """Match answers to requests until the stream ends; then all that wait learn how."""
+        try:
+            while (response := await self._call.read()) is not grpc.aio.EOF:
+                failed = response.WhichOneof("result") == "failure"
+                self._settle(response.sequence, response.failure.code if failed else 0)
+        except grpc.aio.AioRpcError:
+            pass
+        finally:
+            status = await self._call.code() if self._call.done() else grpc.StatusCode.CANCELLED
+            self._ended = int(status.value[0]) or int(grpc.StatusCode.UNAVAILABLE.value[0])
+            for sequence in list(self._waiting):
+                self._settle(sequence, self._ended)
+
+    def _settle(self, sequence: int, code: int) -> None:
+        answer = self._waiting.pop(sequence, None)
+        if answer is not None and not answer.done():
+            answer.set_result(int(code))
+
+
+@asynccontextmanager
+async def edge_line(aim: Aim) -> AsyncIterator[EdgeLine]:
+    """Connect and open a stream; both end with the block."""
+    largest = MAX_IMAGE_BYTES + _ROOM_BYTES
+    async with make_channel(
+        aim.address, max_message_bytes=largest, security=aim.security
+    ) as channel:
+        call: Any = EdgeInferenceStub(channel).ClassifyStream(metadata=call_metadata(aim.security))
+        line = EdgeLine(call, aim)
+        reading = asyncio.create_task(line.read())
+        try:
+            yield line
+        finally:
+            call.cancel()
+            await asyncio.gather(reading, return_exceptions=True)

@@ -1,0 +1,146 @@
+"""What was measured of each request, and what that says of all of them.
+
+Latency counts from when a request was due, not from when it was sent: a generator that waits for a
+slow server would otherwise leave out just the requests that the slowness hit (coordinated
+omission; Tene, "How NOT to measure latency", 2013). Percentiles are nearest ranks of all samples.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+Seconds = npt.NDArray[np.float64]
+
+OK = 0
+UNANSWERED = -1  # nothing had come when the run ended
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+# A generator whose own lag is above this part of the latency it reports measures itself.
+_MAX_LAG = 0.1
+_TIMER_MS = 2.0  # of lag is the event loop's grain, and nothing of the machine's
+_CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
+
+
+class Samples(NamedTuple):
+    """One row a request; seconds after the start."""
+
+    due_s: Seconds
+    sent_s: Seconds  # when the generator came to it
+    done_s: Seconds  # when its answer was there
+    code: npt.NDArray[np.int64]  # gRPC status code, or UNANSWERED
+
+    @classmethod
+    def join(cls, parts: "list[Samples]") -> "Samples":
+        """The samples of several processes together."""
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def between(self, start_s: float, end_s: float) -> "Samples":
+        """Those due in that time."""
+        chosen = (self.due_s >= start_s) & (self.due_s < end_s)
+        return Samples(*(column[chosen] for column in self))
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a run of the generator found. Latencies in milliseconds, from when a request was due."""
+
+    seconds: float  # measured, warm-up left out
+    requests: int  # due in that time
+    offered_rate: float  # due a second
+    goodput: float  # answered with OK a second
+    codes: dict[str, int]
+    accepted_ms: dict[float, float | None]  # percentile to latency of what was answered with OK
+    refused_ms: dict[float, float | None]  # of what was answered otherwise
+    lag_ms: dict[float, float | None]  # from due to sent: the generator's own lateness
+    generator_cpu: float  # cores that the generator kept busy
+    generator_processes: int
+    server_cpu_s: float | None  # of the server in the measured time, if it was watched
+    wire_up: int  # TCP payload of all connections, both with their opening
+    wire_down: int
+    answered: int  # with OK, warm-up included: what the wire's bytes are divided by
+    open_loop: bool
+
+    @property
+    def valid(self) -> bool:
+        """Whether the generator kept up, so that what is reported is the server's."""
+        if not self.open_loop:
+            return True
+        lag, latency = self.lag_ms[99.0], self.accepted_ms[99.0] or self.refused_ms[99.0]
+        if lag is None or latency is None:
+            return self.requests > 0
+        busy = self.generator_cpu >= 0.95 * self.generator_processes
+        return not busy and lag <= max(_TIMER_MS, _MAX_LAG * latency)
+
+    @property
+    def why_not_valid(self) -> str:
+        """What to say of a run that is not."""
+        return (
+            f"the generator was late itself: {self.lag_ms[99.0]} ms at the 99th percentile, "
+            f"{self.generator_cpu:.2f} cores busy in {self.generator_processes} processes: lower "
+            "the rate, give it --processes or another machine"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "valid": self.valid,
+            "seconds": round(self.seconds, 3),
+            "requests": self.requests,
+            "offered_rate": self.offered_rate,
+            "goodput": self.goodput,
+            "codes": self.codes,
+            "accepted_ms": _plain(self.accepted_ms),
+            "refused_ms": _plain(self.refused_ms),
+            "lag_ms": _plain(self.lag_ms),
+            "generator_cpu": round(self.generator_cpu, 3),
+            "generator_processes": self.generator_processes,
+            "server_cpu_s": self.server_cpu_s,
+            "wire_bytes_up": self.wire_up,
+            "wire_bytes_down": self.wire_down,
+            "answered": self.answered,
+            "open_loop": self.open_loop,
+        }
+
+
+def code_name(code: int) -> str:
+    """A status code's name."""
+    return "UNANSWERED" if code == UNANSWERED else _CODES.get(code, f"CODE_{code}")
+
+
+def percentiles(seconds: Seconds) -> dict[float, float | None]:
+    """Nearest ranks in milliseconds; None where there are too few samples for one to lie beyond."""
+    found: dict[float, float | None] = {}
+    for percent in PERCENTILES:
+        enough = len(seconds) * (100 - percent) >= 100 - 1e-9 or (percent == 50 and len(seconds))
+        rank = np.percentile(seconds, percent, method="inverted_cdf") if enough else None
+        found[percent] = None if rank is None else 1e3 * float(rank)
+    return found
+
+
+def count_codes(samples: Samples) -> dict[str, int]:
+    """How many requests ended with each status code, the most frequent first."""
+    counts = Counter(code_name(int(code)) for code in samples.code)
+    return dict(counts.most_common())
+
+
+def latencies(samples: Samples, *, accepted: bool) -> Seconds:
+    """Seconds from due to done of those answered with OK, or of those answered otherwise."""
+    if accepted:
+        chosen = samples.code == OK
+    else:
+        chosen = (samples.code != OK) & (samples.code != UNANSWERED)
+    return np.asarray(samples.done_s[chosen] - samples.due_s[chosen])
+
+
+def good_rate(samples: Samples, start_s: float, end_s: float) -> float:
+    """Answers with OK that came in that time, a second."""
+    inside = (samples.code == OK) & (samples.done_s >= start_s) & (samples.done_s < end_s)
+    return float(inside.sum()) / (end_s - start_s)
+
+
+def _plain(values: dict[float, float | None]) -> dict[str, float | None]:
+    return {f"p{percent:g}": value for percent, value in values.items()}

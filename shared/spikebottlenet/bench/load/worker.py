@@ -1,0 +1,164 @@
+"""One process of the load generator: some of the edges, each with a connection of its own."""
+
+import asyncio
+import gc
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from multiprocessing.connection import Connection
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from spikebottlenet.accounting.wire import NOTHING, KernelCounters, Side, WireBytes
+from spikebottlenet.bench.load.cloud_line import cloud_line
+from spikebottlenet.bench.load.edge_line import edge_line
+from spikebottlenet.bench.load.http_line import http_line
+from spikebottlenet.bench.load.plan import Aim, Pace, Target
+from spikebottlenet.bench.load.samples import UNANSWERED, Samples
+from spikebottlenet.bench.load.schedule import Schedule, poisson_schedule
+from spikebottlenet.bench.load.unary_line import unary_line
+from spikebottlenet.errors import SpikeBottleNetError
+
+READY = "ready"
+_GRAIN_S = 0.0005  # a shorter wait is not worth a timer
+
+
+class Line(Protocol):
+    """A connection that asks and is answered."""
+
+    async def ask(self, index: int) -> int:
+        """Send payload ``index``; the status code of its answer."""
+
+
+LINES: dict[Target, Callable[[Aim], AbstractAsyncContextManager[Line]]] = {
+    Target.CLOUD: cloud_line,
+    Target.EDGE: edge_line,
+    Target.UNARY: unary_line,
+    Target.HTTP: http_line,
+}
+
+
+class Outcome(NamedTuple):
+    """What one process found."""
+
+    samples: Samples
+    wire: WireBytes  # of its connections, with their opening
+    answered: int  # of the requests that those bytes carried
+    cpu_s: float  # of this process in the measured time
+
+
+class _Log:
+    """Rows of samples as they come."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+
+    def begin(self, due_s: float, sent_s: float) -> list[float]:
+        row = [due_s, sent_s, np.inf, UNANSWERED]
+        self.rows.append(row)
+        return row
+
+    def samples(self) -> Samples:
+        table = np.array(self.rows, dtype=np.float64).reshape(-1, 4)
+        return Samples(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64))
+
+
+def run_worker(aim: Aim, pace: Pace, index: int, pipe: Connection) -> None:
+    """Connect, say so, wait for the start, run, and send an ``Outcome`` or an error back."""
+    try:
+        asyncio.run(_run(aim, pace, index, pipe))
+    except SpikeBottleNetError as error:
+        pipe.send(error)
+    except Exception as error:  # the parent raises it; a traceback here would be nobody's
+        pipe.send(RuntimeError(f"{type(error).__name__}: {error}"))
+
+
+async def _run(aim: Aim, pace: Pace, index: int, pipe: Connection) -> None:
+    edges = [edge for edge in range(pace.edges) if edge % pace.processes == index]
+    counters = KernelCounters(port=int(aim.address.rpartition(":")[2]), side=Side.REMOTE)
+    async with AsyncExitStack() as stack:
+        lines: dict[int, Line] = {}
+        for edge in edges:
+            lines[edge] = await stack.enter_async_context(LINES[aim.target](aim))
+        pipe.send(READY)
+        start = await asyncio.to_thread(pipe.recv)  # monotonic seconds, the same for all
+        log, gauge = _Log(), asyncio.create_task(_cpu_between(start, pace))
+        gc.disable()  # a pause of the collector would be taken for the server's
+        try:
+            if pace.rate:
+                schedule = poisson_schedule(
+                    rate=pace.rate, seconds=pace.whole_s, edges=pace.edges, seed=pace.seed
+                )
+                mine = schedule.of_process(index, pace.processes)
+                await _open_loop(lines, mine, log, start, pace)
+            else:
+                await _closed_loop(lines, log, start, pace)
+        finally:
+            gc.enable()
+        wire = counters.sample(force=True) if counters.available else NOTHING
+        samples = log.samples()
+        answered = int((samples.code == 0).sum())
+        pipe.send(Outcome(samples, wire, answered, await gauge))
+
+
+async def _cpu_between(start: float, pace: Pace) -> float:
+    await asyncio.sleep(max(0.0, start + pace.warm_s - time.monotonic()))
+    before = time.process_time()
+    await asyncio.sleep(max(0.0, start + pace.whole_s - time.monotonic()))
+    return time.process_time() - before
+
+
+async def _one(line: Line, index: int, row: list[float], start: float) -> None:
+    code = await line.ask(index)
+    row[2], row[3] = time.monotonic() - start, code
+
+
+async def _open_loop(
+    lines: dict[int, Line], schedule: Schedule, log: _Log, start: float, pace: Pace
+) -> None:
+    """Send each request when it is due, whatever became of those before it."""
+    tasks: set[asyncio.Task[None]] = set()
+    for index, (due_s, edge) in enumerate(
+        zip(schedule.due_s.tolist(), schedule.edge.tolist(), strict=True)
+    ):
+        wait_s = start + due_s - time.monotonic()
+        await asyncio.sleep(wait_s if wait_s > _GRAIN_S else 0)
+        row = log.begin(due_s, time.monotonic() - start)
+        task = asyncio.create_task(_one(lines[edge], index, row, start))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+    await _finish(tasks, pace)
+
+
+async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pace) -> None:
+    """Keep so many in flight on each line; a request is due when the one before it is answered."""
+
+    async def ask_on(line: Line, index: int) -> None:
+        while (now := time.monotonic() - start) < pace.whole_s:
+            row = log.begin(now, now)
+            await _one(line, index, row, start)
+            index += 1
+            if row[3] != 0:  # a server that refuses at once is not asked in a circle
+                await asyncio.sleep(0.01)
+
+    await asyncio.sleep(max(0.0, start - time.monotonic()))
+    tasks = {
+        asyncio.create_task(ask_on(line, 7919 * edge + 104729 * slot))
+        for edge, line in lines.items()
+        for slot in range(pace.in_flight)
+    }
+    await asyncio.sleep(max(0.0, start + pace.whole_s - time.monotonic()))
+    await _finish(tasks, pace)
+
+
+async def _finish(tasks: set[asyncio.Task[None]], pace: Pace) -> None:
+    """Give what is on its way some time, then give up on it."""
+    if not tasks:
+        return
+    done, late = await asyncio.wait(set(tasks), timeout=pace.patience_s)
+    for task in late:
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)
+    for task in done:
+        task.result()

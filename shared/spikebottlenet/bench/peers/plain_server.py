@@ -1,0 +1,52 @@
+"""A gRPC server with nothing to it: one unary method, one stream, bytes in and bytes out.
+
+Run as a module it is the echo that the link is held against.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+
+SERVICE, CALL, STREAM = "bench.Peer", "Call", "Stream"
+
+_SERVING = re.compile(r"serving on (\S+:\d+)")
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+async def serve_calls(answer: Callable[[bytes, Context], Awaitable[bytes]]) -> None:
+    """Bind a free port, say so on standard output, serve until terminated."""
+
+    async def each(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield await answer(request, context)
+
+    server = grpc.aio.server()
+    methods = {
+        CALL: grpc.unary_unary_rpc_method_handler(answer),
+        STREAM: grpc.stream_stream_rpc_method_handler(each),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(f"serving on 127.0.0.1:{port}", flush=True)
+    await server.wait_for_termination()
+
+
+def address_in(log: Path) -> str | None:
+    """The address that a server said in its log, once it has."""
+    found = _SERVING.search(log.read_text(encoding="utf-8", errors="replace"))
+    return None if found is None else found[1]
+
+
+async def _echo(request: bytes, _: Context) -> bytes:
+    return request
+
+
+if __name__ == "__main__":
+    asyncio.run(serve_calls(_echo))
