@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := edge,cloud,lab,dev
+EXTRAS := edge,cloud,lab,bench,dev
 
 .PHONY: help demo test check bench chaos strangers fuzz soak install stubs clean
 .DEFAULT_GOAL := help
@@ -29,8 +29,8 @@ check: $(STAMP) ## lint, format check and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## measure, as ratios side by side
-	$(BIN)/python -m tests.benchmarks
+bench: $(STAMP) ## every figure as a ratio to its reference, into build/, 20 minutes (DATA=cifar100 folder)
+	$(BIN)/spikebottlenet bench all $(if $(DATA),--data '$(DATA)')
 
 chaos: $(STAMP) ## stored and live requests under faults and kills, ten minutes
 	$(BIN)/python -m tests.trials.chaos

@@ -1,4 +1,4 @@
-"""The cloud against the bare tail: images/s at saturation, and the tail of latency at half of it."""
+"""The cloud against the bare tail: images/s at saturation, latency at half of it."""
 
 from spikebottlenet.bench.bare_tail import BareTail
 from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
@@ -81,7 +81,10 @@ def measure_cloud(subject: Subject) -> Part:
         ("cores that cloud-node used", fixed(spread(cores).median), ""),
         ("cores that the generator used", fixed(spread(generator).median), ""),
         ("offered at half load", fixed(half.offered_rate, 1), "images/s"),
-        *((f"latency at half load, p{p:g}", fixed(v, 1), "ms") for p, v in half.accepted_ms.items()),
+        *(
+            (f"latency at half load, p{p:g}", fixed(v, 1), "ms")
+            for p, v in half.accepted_ms.items()
+        ),
         ("requests at half load", str(half.requests), ""),
         ("generator's own lag, p99", fixed(half.lag_ms[99.0]), "ms"),
         ("resident afterwards", fixed(resident, 0), "MB"),
@@ -101,4 +104,3 @@ def measure_cloud(subject: Subject) -> Part:
     )
     notes = () if half.valid else (f"half load: not valid: {half.why_not_valid}",)
     return Part("cloud", claims, tables, notes)
-

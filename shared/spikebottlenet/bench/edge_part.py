@@ -1,4 +1,4 @@
-"""The edge against the bare head: ONNX Runtime alone, torch eager and compiled; start and memory."""
+"""The edge against the bare head: ONNX Runtime alone, torch; start and memory."""
 
 import os
 import time
@@ -127,9 +127,9 @@ def _heads(subject: Subject) -> tuple[tuple[Claim, ...], Table]:
     return claims, Table("edge", f"Edge, {threads} thread(s)", columns, tuple(rows), note)
 
 
-def _compiled(exact: ExactHead, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]") -> (
-    "Callable[[], object] | None"
-):
+def _compiled(
+    exact: ExactHead, pixels: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
+) -> "Callable[[], object] | None":
     """The exact head through torch.compile; None where no C++ compiler is."""
     at = cycle(range(len(pixels)))
     run = torch.compile(exact.run, dynamic=False)
@@ -160,8 +160,8 @@ def _starts(subject: Subject) -> tuple[Claim, Table]:
         "edge-node, start",
         ("figure", "median", "first quartile", "third quartile", "starts"),
         (
-            ("start to ready, s", *(round(v, 3) for v in ready[:3]), ready.count),
-            ("resident at the start, MB", *(round(v, 1) for v in at_start[:3]), at_start.count),
+            ("start to ready, s", *(round(v, 3) for v in ready[:3]), ready.repeats),
+            ("resident at the start, MB", *(round(v, 1) for v in at_start[:3]), at_start.repeats),
         ),
         "ready: the process was started, printed its line and its health service says SERVING",
     )

@@ -51,7 +51,7 @@ class Claim:
             "spread": {
                 "first_quartile": self.ratio.low,
                 "third_quartile": self.ratio.high,
-                "repeats": self.ratio.count,
+                "repeats": self.ratio.repeats,
             },
             "bound": self.bound.value,
             "wanted": self.wanted,
@@ -114,10 +114,8 @@ def claim(
     )
 
 
-def limit_claim(
-    name: str, says: str, limit: float, *, unit: str, values: Sequence[float]
-) -> Claim:
-    """A claim against a stated limit: the reference is the limit, so the ratio is wanted below 1."""
+def limit_claim(name: str, says: str, limit: float, *, unit: str, values: Sequence[float]) -> Claim:
+    """A claim against a stated limit: the reference is the limit itself."""
     return claim(
         name,
         says,

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
 from spikebottlenet.bench.images import ENCODINGS, image_file
@@ -95,8 +95,9 @@ async def _take(subject: Subject, edge: str, echo: str, count: int) -> _Taken:
         make_channel(edge, max_message_bytes=MAX_IMAGE_BYTES) as to_edge,
         make_channel(echo, max_message_bytes=MAX_IMAGE_BYTES) as to_echo,
     ):
-        stub, call = EdgeInferenceStub(to_edge), to_echo.unary_unary(METHOD)
-        stream = to_echo.stream_stream(_STREAM)()
+        stub = EdgeInferenceStub(to_edge)
+        call: Any = to_echo.unary_unary(METHOD)
+        stream: Any = to_echo.stream_stream(_STREAM)()
         for index in range(-5, count):
             file = files[index % len(files)]
             request = ClassifyRequest(image=file, deadline_ms=_DEADLINE_MS)
@@ -129,4 +130,3 @@ def _add(
     taken.network.append(stages.network_ms)
     taken.unary.append(unary)
     taken.stream.append(streamed)
-

@@ -1,7 +1,7 @@
 """Times of several contestants in turns, and what is said of them: median and quartiles.
 
-In turns (A B A B ...), because a noisy neighbour or a hot processor then meets all alike. A ratio is
-taken within each round, so its spread is that of the ratio and not of the machine.
+In turns (A B A B ...), because a noisy neighbour or a hot processor then meets all alike. A ratio
+is taken within each round, so its spread is that of the ratio and not of the machine.
 """
 
 import time
@@ -19,7 +19,7 @@ class Spread(NamedTuple):
     median: float
     low: float  # first quartile
     high: float  # third quartile
-    count: int
+    repeats: int
 
     def scaled(self, factor: float) -> "Spread":
         """The same in another unit."""

@@ -47,9 +47,7 @@ def prepared(bundle: str, data: str | None, *, count: int, quick: bool) -> Itera
     """Load images, run the head on them, encode; files live as long as the block."""
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     images = load_images(data, opened.manifest.preprocess, count)
-    head = OnnxHead(
-        opened.path(HEAD_ONNX), opened.manifest.architecture, threads=usable_cores()
-    )
+    head = OnnxHead(opened.path(HEAD_ONNX), opened.manifest.architecture, threads=usable_cores())
     spikes = np.concatenate(
         [
             head.run(images.pixels[start : start + _BATCH]).spikes.swapaxes(0, 1)

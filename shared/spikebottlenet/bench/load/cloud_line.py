@@ -20,6 +20,7 @@ from spikebottlenet.rpc.v1.coinference_pb2 import Open, StreamRequest
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 
 _MAX_MESSAGE_BYTES = 1024 * 1024
+_UNAVAILABLE = int(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
 class CloudLine:
@@ -33,12 +34,12 @@ class CloudLine:
         self._writing = asyncio.Lock()
         self._sequence = 0
         self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._ended: int | None = None  # status code
+        self._ended = 0  # status code
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer."""
         async with self._credit:
-            if self._ended is not None:
+            if self._ended:
                 return self._ended
             self._sequence += 1
             sequence = self._sequence
@@ -68,7 +69,7 @@ class CloudLine:
         finally:
             code = self._call.code()
             status = await code if self._call.done() else grpc.StatusCode.CANCELLED
-            self._ended = int(status.value[0]) or int(grpc.StatusCode.UNAVAILABLE.value[0])
+            self._ended = int(status.value[0]) or _UNAVAILABLE
             for sequence in list(self._waiting):
                 self._settle(sequence, self._ended)
 

@@ -15,6 +15,7 @@ from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
 _ROOM_BYTES = 64 * 1024
+_UNAVAILABLE = int(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
 class EdgeLine:
@@ -26,11 +27,11 @@ class EdgeLine:
         self._writing = asyncio.Lock()
         self._sequence = 0
         self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._ended: int | None = None
+        self._ended = 0
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer, by whichever half gave it."""
-        if self._ended is not None:
+        if self._ended:
             return self._ended
         self._sequence += 1
         request = ClassifyRequest(
@@ -56,7 +57,7 @@ class EdgeLine:
             pass
         finally:
             status = await self._call.code() if self._call.done() else grpc.StatusCode.CANCELLED
-            self._ended = int(status.value[0]) or int(grpc.StatusCode.UNAVAILABLE.value[0])
+            self._ended = int(status.value[0]) or _UNAVAILABLE
             for sequence in list(self._waiting):
                 self._settle(sequence, self._ended)
 

@@ -33,9 +33,7 @@ def run_load(aim: Aim, pace: Pace, server: Tree | None = None) -> LoadReport:
     return report
 
 
-def run_and_keep(
-    aim: Aim, pace: Pace, server: Tree | None = None
-) -> tuple[LoadReport, Samples]:
+def run_and_keep(aim: Aim, pace: Pace, server: Tree | None = None) -> tuple[LoadReport, Samples]:
     """The same, with every sample."""
     context = multiprocessing.get_context("spawn")
     pipes: list[Connection] = []

@@ -36,12 +36,19 @@ class Samples(NamedTuple):
     @classmethod
     def join(cls, parts: "list[Samples]") -> "Samples":
         """The samples of several processes together."""
-        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        return cls(
+            np.concatenate([part.due_s for part in parts]),
+            np.concatenate([part.sent_s for part in parts]),
+            np.concatenate([part.done_s for part in parts]),
+            np.concatenate([part.code for part in parts]),
+        )
 
     def between(self, start_s: float, end_s: float) -> "Samples":
         """Those due in that time."""
         chosen = (self.due_s >= start_s) & (self.due_s < end_s)
-        return Samples(*(column[chosen] for column in self))
+        return Samples(
+            self.due_s[chosen], self.sent_s[chosen], self.done_s[chosen], self.code[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -129,10 +136,8 @@ def count_codes(samples: Samples) -> dict[str, int]:
 
 def latencies(samples: Samples, *, accepted: bool) -> Seconds:
     """Seconds from due to done of those answered with OK, or of those answered otherwise."""
-    if accepted:
-        chosen = samples.code == OK
-    else:
-        chosen = (samples.code != OK) & (samples.code != UNANSWERED)
+    good = samples.code == OK
+    chosen = good if accepted else ~good & (samples.code != UNANSWERED)
     return np.asarray(samples.done_s[chosen] - samples.due_s[chosen])
 
 

@@ -15,7 +15,7 @@ from spikebottlenet.bench.peers.uncut import Pixels, Uncut, load_uncut
 _BATCH_TIMEOUT_S = 0.005  # waited for a batch to fill; without it LitServe makes batches of one
 
 
-class UncutAPI(litserve.LitAPI):
+class UncutAPI(litserve.LitAPI):  # type: ignore[misc]  # it has no types
     """LitServe's four steps."""
 
     def __init__(self, bundle: str, *, batch: int, threads: int) -> None:

@@ -42,7 +42,7 @@ def running_litserve(bundle: str, folder: Path, *, batch: int, threads: int) -> 
 
     def ready() -> str | None:
         try:
-            with urllib.request.urlopen(f"http://{address}/health", timeout=5) as reply:  # noqa: S310
+            with urllib.request.urlopen(f"http://{address}/health", timeout=5) as reply:
                 return address if reply.status == 200 else None
         except (urllib.error.URLError, OSError):
             return None

@@ -1,0 +1,159 @@
+"""How time, memory and bytes grow with batch, timesteps, cut, image size and number of edges.
+
+Slopes are exponents of a power law, fitted by least squares to the logarithms: 1 is linear, 2
+quadratic. Bytes of networks with random weights are the dense scheme's, one bit a site and the
+frame's own seven: their spikes are nobody's.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from spikebottlenet.bench.cloud_part import cloud_aim
+from spikebottlenet.bench.figures import Cell, Part, Table
+from spikebottlenet.bench.growth_points import head_cost, tail_cost, write_head
+from spikebottlenet.bench.load.generator import run_load
+from spikebottlenet.bench.load.plan import Pace
+from spikebottlenet.bench.machine import usable_cores
+from spikebottlenet.bench.peers.servers import running_cloud
+from spikebottlenet.bench.processes import in_fresh_process
+from spikebottlenet.bench.subject import Subject
+from spikebottlenet.codec.frame import max_frame_bytes
+from spikebottlenet.model.architecture import STAGES, Architecture
+
+_BATCHES = (1, 2, 4, 8, 16, 32, 64)
+_TIMESTEPS = (1, 2, 4, 8)
+_SIDES = (16, 32, 64, 96)
+_EDGES = (1, 2, 4, 8, 16, 32, 64)
+_IN_FLIGHT = 64  # of all edges together, so that only their number changes
+
+
+def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
+    """Exponent of the power law through the points: least squares of log cost on log size.
+
+    Raises:
+        ValueError: fewer than two points, or one that has no logarithm.
+    """
+    if len(sizes) < 2 or min(*sizes, *costs) <= 0:
+        raise ValueError(f"sizes {sizes} and costs {costs}: two points or more, all above 0")
+    exponent, _ = np.polyfit(np.log(sizes), np.log(costs), 1)
+    return float(exponent)
+
+
+def measure_growth(subject: Subject) -> Part:
+    """Every table; a quick run takes the ends of each."""
+    base = subject.bundle.manifest.architecture
+    tables = (
+        _batches(subject, base),
+        _sweep(subject, "timesteps", "timesteps T", base, _TIMESTEPS),
+        _sweep(subject, "after_stage", "cut after stage", base, range(1, STAGES + 1)),
+        _sweep(subject, "side", "image side, pixels", base, _SIDES),
+        _edges(subject),
+    )
+    notes = (
+        "Head: one image, one thread, ONNX Runtime. Tail: one image, all cores. MB: resident "
+        "memory that loading and running added, at its peak, in a process of its own. Slopes are "
+        "exponents of a fitted power law (least squares of the logarithms).",
+    )
+    return Part("growth", (), tables, notes)
+
+
+def _ends(subject: Subject, values: Iterable[int]) -> list[int]:
+    chosen = list(values)
+    return [chosen[0], chosen[-1]] if subject.quick else chosen
+
+
+def _seconds(subject: Subject) -> float:
+    return 0.2 if subject.quick else 1.0
+
+
+def _batches(subject: Subject, base: Architecture) -> Table:
+    path, cores = _head_file(subject, base), usable_cores()
+    rows: list[tuple[Cell, ...]] = []
+    for batch in _ends(subject, _BATCHES):
+        head = in_fresh_process(
+            head_cost, base, path, batch=batch, threads=1, seconds=_seconds(subject)
+        )
+        tail = in_fresh_process(
+            tail_cost, base, batch=batch, threads=cores, seconds=_seconds(subject)
+        )
+        payload = sum(len(subject.frames[i % len(subject.frames)]) for i in range(batch))
+        rows.append((batch, *_rounded(head.ms, head.added_mb, tail.ms, tail.added_mb), payload))
+    return _with_slopes("batch", "images in a batch", rows, "frame bytes")
+
+
+def _sweep(
+    subject: Subject, field: str, title: str, base: Architecture, values: Iterable[int]
+) -> Table:
+    rows: list[tuple[Cell, ...]] = []
+    for value in _ends(subject, values):
+        architecture = base.model_copy(update={field: value})
+        path = _head_file(subject, architecture)
+        head = in_fresh_process(
+            head_cost, architecture, path, batch=1, threads=1, seconds=_seconds(subject)
+        )
+        tail = in_fresh_process(
+            tail_cost, architecture, batch=1, threads=usable_cores(), seconds=_seconds(subject)
+        )
+        dense = max_frame_bytes(architecture.spike_shape)
+        rows.append((value, *_rounded(head.ms, head.added_mb, tail.ms, tail.added_mb), dense))
+    return _with_slopes(field, title, rows, "frame bytes, dense")
+
+
+def _edges(subject: Subject) -> Table:
+    """One cloud-node, the same number of requests in flight from more and more edges."""
+    rows: list[tuple[Cell, ...]] = []
+    for edges in _ends(subject, _EDGES):
+        with running_cloud(subject.bundle_name, subject.folder) as cloud:
+            pace = Pace(
+                seconds=1.5 if subject.quick else 5.0,
+                edges=edges,
+                in_flight=max(1, min(_IN_FLIGHT // edges, 32)),
+                warm_s=1.0,
+            )
+            report = run_load(cloud_aim(subject, cloud.address), pace, cloud.tree)
+            resident = cloud.tree.resident_mb()
+        images = max(1, report.answered)
+        cpu_ms = 1e3 * (report.server_cpu_s or 0.0) / max(1.0, report.goodput * report.seconds)
+        p50 = report.accepted_ms[50.0]
+        wire = (report.wire_up + report.wire_down) / images
+        rows.append((edges, *_rounded(1e3 / report.goodput, cpu_ms, p50 or 0.0, resident, wire)))
+    columns = ("edges", "ms an image", "server CPU ms an image", "p50 ms", "cloud-node MB")
+    table = Table(
+        "growth_edges",
+        "Growth: number of edges",
+        (*columns, "wire bytes an image"),
+        tuple(rows),
+        f"closed loop, {_IN_FLIGHT} requests in flight over all edges (one edge: 32, as many as "
+        "a stream may have); bytes include each edge's opening",
+    )
+    return _add_slopes(table)
+
+
+def _head_file(subject: Subject, architecture: Architecture) -> Path:
+    path = subject.folder / f"head-{hash(architecture)}.onnx"
+    if not path.exists():
+        in_fresh_process(write_head, architecture, path)
+    return path
+
+
+def _rounded(*values: float) -> tuple[float, ...]:
+    return tuple(round(value, 3) for value in values)
+
+
+def _with_slopes(key: str, title: str, rows: list[tuple[Cell, ...]], size: str) -> Table:
+    columns = (title, "head ms", "head MB", "tail ms", "tail MB", size)
+    return _add_slopes(Table(f"growth_{key}", f"Growth: {title}", columns, tuple(rows)))
+
+
+def _add_slopes(table: Table) -> Table:
+    """The table with a last row of exponents."""
+    first, *rest = table.columns
+    sizes = [float(value) for value in table.column(first) if value is not None]
+    slopes: list[Cell] = ["slope"]
+    for name in rest:
+        costs = [float(value) for value in table.column(name) if value is not None]
+        fits = len(costs) > 1 and min(costs) > 0
+        slopes.append(round(slope(sizes, costs), 3) if fits else None)
+    return Table(table.key, table.title, table.columns, (*table.rows, tuple(slopes)), table.note)

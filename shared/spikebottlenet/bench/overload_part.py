@@ -1,0 +1,120 @@
+"""More than the cloud can serve: what is accepted stays quick, the rest is refused at once."""
+
+from spikebottlenet.bench.cloud_part import cloud_aim, saturating
+from spikebottlenet.bench.figures import Bound, Claim, Part, Table, claim, fixed
+from spikebottlenet.bench.load.generator import run_load
+from spikebottlenet.bench.load.plan import Pace
+from spikebottlenet.bench.load.samples import LoadReport
+from spikebottlenet.bench.measuring import spread
+from spikebottlenet.bench.peers.servers import running_cloud
+from spikebottlenet.bench.subject import Subject, daemon_default
+
+_EDGES = 32
+_OVER = 3.0
+
+
+def measure_overload(subject: Subject) -> Part:
+    """Capacity, then once and three times as much offered, in turns."""
+    max_batch = daemon_default("cloud_node", "max_batch")
+    rounds, seconds = (1, 4.0) if subject.quick else (3, 12.0)
+    capacities: list[float] = []
+    at: list[LoadReport] = []
+    over: list[LoadReport] = []
+    with running_cloud(subject.bundle_name, subject.folder) as cloud:
+        aim = cloud_aim(subject, cloud.address)
+        for seed in range(rounds):
+            report = run_load(aim, saturating(seconds / 2, max_batch), cloud.tree)
+            capacities.append(report.goodput)
+            for factor, reports in ((1.0, at), (_OVER, over)):
+                pace = Pace(
+                    seconds=seconds,
+                    edges=_EDGES,
+                    rate=factor * report.goodput,
+                    seed=seed,
+                    warm_s=2.0,
+                )
+                reports.append(run_load(aim, pace, cloud.tree))
+    rows = [
+        _row("at capacity", at),
+        _row(f"{_OVER:g} x capacity", over),
+    ]
+    columns = ("load", "offered/s", "goodput/s", "accepted p50 ms", "accepted p99 ms")
+    more = ("refused p50 ms", "refused p99 ms", "refused %", "generator lag p99 ms")
+    notes = [
+        f"Capacity, closed loop: {fixed(spread(capacities).median, 1)} images/s. {_EDGES} edges, "
+        "Poisson arrivals, latency from when a request was due. Generator and cloud-node share "
+        "the cores.",
+        "Status codes over capacity: " + ", ".join(_codes(over)),
+    ]
+    notes += [f"not valid: {r.why_not_valid}" for r in (*at, *over) if not r.valid]
+    table = Table("overload", "Overload", (*columns, *more), tuple(rows))
+    return Part("overload", _claims(capacities, at, over), (table,), tuple(notes))
+
+
+def _claims(
+    capacities: list[float], at: list[LoadReport], over: list[LoadReport]
+) -> tuple[Claim, ...]:
+    base = [_percentile(report.accepted_ms, 99.0) for report in at]
+    return (
+        claim(
+            "overload.p99_accepted",
+            "99th percentile of what is accepted: at 3 x capacity over at capacity",
+            Bound.AT_MOST,
+            2.0,
+            unit="ms",
+            values=[_percentile(report.accepted_ms, 99.0) for report in over],
+            references=base,
+            reference_is="99th percentile of what is accepted at capacity",
+        ),
+        claim(
+            "overload.refused_at_once",
+            "median time to a refusal at 3 x capacity over the median time to an answer",
+            Bound.AT_MOST,
+            0.1,
+            unit="ms",
+            values=[_percentile(report.refused_ms, 50.0) for report in over],
+            references=[_percentile(report.accepted_ms, 50.0) for report in over],
+            reference_is="median of what is accepted at 3 x capacity",
+        ),
+        claim(
+            "overload.goodput",
+            "goodput at 3 x capacity over capacity",
+            Bound.AT_LEAST,
+            0.95,
+            unit="images/s",
+            values=[report.goodput for report in over],
+            references=capacities,
+            reference_is="images/s served in closed loop",
+        ),
+    )
+
+
+def _percentile(values: dict[float, float | None], percent: float) -> float:
+    value = values[percent]
+    return float("nan") if value is None else value
+
+
+def _row(name: str, reports: list[LoadReport]) -> tuple[str | float, ...]:
+    def median(values: list[float]) -> float:
+        return round(spread(values).median, 2)
+
+    refused = [100 * (1 - r.codes.get("OK", 0) / max(1, r.requests)) for r in reports]
+    return (
+        name,
+        median([r.offered_rate for r in reports]),
+        median([r.goodput for r in reports]),
+        median([_percentile(r.accepted_ms, 50.0) for r in reports]),
+        median([_percentile(r.accepted_ms, 99.0) for r in reports]),
+        median([_percentile(r.refused_ms, 50.0) for r in reports]),
+        median([_percentile(r.refused_ms, 99.0) for r in reports]),
+        median(refused),
+        median([_percentile(r.lag_ms, 99.0) for r in reports]),
+    )
+
+
+def _codes(reports: list[LoadReport]) -> list[str]:
+    totals: dict[str, int] = {}
+    for report in reports:
+        for code, count in report.codes.items():
+            totals[code] = totals.get(code, 0) + count
+    return [f"{count} {code}" for code, count in totals.items()]

@@ -1,0 +1,71 @@
+"""The parts by name, run one after another, and where their report goes."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from spikebottlenet.bench.cloud_part import measure_cloud
+from spikebottlenet.bench.codec_part import measure_codec
+from spikebottlenet.bench.edge_part import measure_edge
+from spikebottlenet.bench.figures import Part
+from spikebottlenet.bench.growth_part import measure_growth
+from spikebottlenet.bench.link_part import measure_link
+from spikebottlenet.bench.machine import machine_facts
+from spikebottlenet.bench.overload_part import measure_overload
+from spikebottlenet.bench.peers_part import measure_peers
+from spikebottlenet.bench.report import as_json, as_markdown, print_report
+from spikebottlenet.bench.subject import Subject, prepared
+
+PARTS: dict[str, Callable[[Subject], Part]] = {
+    "codec": measure_codec,
+    "edge": measure_edge,
+    "cloud": measure_cloud,
+    "link": measure_link,
+    "overload": measure_overload,
+    "peers": measure_peers,
+    "growth": measure_growth,
+}
+_IMAGES, _QUICK_IMAGES = 2000, 128
+
+
+class Wanted(NamedTuple):
+    """What a run of the bench is asked for."""
+
+    parts: tuple[str, ...]
+    bundle: str = "default"
+    data: str | None = None
+    quick: bool = False
+    out: Path = Path("build")
+
+
+def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
+    """Measure, print, and write ``bench.json``, ``bench.md`` and plots; the parts found."""
+    machine, began = machine_facts(), time.monotonic()
+    wanted.out.mkdir(parents=True, exist_ok=True)
+    count = _QUICK_IMAGES if wanted.quick else _IMAGES
+    found: list[Part] = []
+    with prepared(wanted.bundle, wanted.data, count=count, quick=wanted.quick) as subject:
+        for name in wanted.parts:
+            console.print(f"{name} ...", highlight=False)
+            started = time.monotonic()
+            part = PARTS[name](subject)
+            found.append(replace(part, seconds=time.monotonic() - started))
+            plain = as_json(found, subject, machine, seconds=time.monotonic() - began)
+            # After every part, so that one which fails loses nothing of those before it.
+            name_of = "bench" if len(wanted.parts) > 1 else f"bench-{name}"
+            json_path = wanted.out / f"{name_of}.json"
+            json_path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+            markdown = as_markdown(found, subject, machine)
+            (wanted.out / f"{name_of}.md").write_text(markdown, encoding="utf-8")
+    print_report(found, console)
+    from spikebottlenet.bench.plots import draw_plots
+
+    drawn = draw_plots(found, wanted.out)
+    written = [json_path, *drawn]
+    console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False)
+    return found
