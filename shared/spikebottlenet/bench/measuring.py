@@ -23,7 +23,7 @@ class Spread(NamedTuple):
 
     def scaled(self, factor: float) -> "Spread":
         """The same in another unit."""
-        return Spread(self.median * factor, self.low * factor, self.high * factor, self.count)
+        return Spread(self.median * factor, self.low * factor, self.high * factor, self.repeats)
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -46,7 +46,8 @@ class CloudLine:
             frame = self._aim.payloads[index % len(self._aim.payloads)]
             context = frame_context(self._stream_id, sequence, more=False)
             request = StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
-            answer = self._waiting[sequence] = asyncio.get_running_loop().create_future()
+            answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            self._waiting[sequence] = answer
             try:
                 async with self._writing:
                     await self._call.write(request)

@@ -39,7 +39,8 @@ class EdgeLine:
             sequence=self._sequence,
             deadline_ms=self._aim.deadline_ms,
         )
-        answer = self._waiting[self._sequence] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._waiting[self._sequence] = answer
         try:
             async with self._writing:
                 await self._call.write(request)
