@@ -26,6 +26,12 @@ RULES = [
     ("spikebottlenet.accounting", ("torch", "grpc", "spikebottlenet.rpc", "spikebottlenet.lab")),
     ("spikebottlenet.bundle", ("torch", "grpc", "PIL", "onnxruntime")),
     ("spikebottlenet.cli", ("edge_node", "cloud_node")),
+    ("spikebottlenet.bench", ("edge_node", "cloud_node")),
+    ("spikebottlenet.bench.load", ("torch", "spikebottlenet.lab")),
+    ("spikebottlenet.lab", ("spikebottlenet.bench",)),
+    ("spikebottlenet.rpc", ("spikebottlenet.bench",)),
+    ("edge_node", ("spikebottlenet.bench",)),
+    ("cloud_node", ("spikebottlenet.bench",)),
 ]
 
 
@@ -70,6 +76,7 @@ def test_imports_point_one_way(package: str, never: tuple[str, ...]) -> None:
         ("edge_node.__main__", ("torch", "cloud_node", "spikebottlenet.lab", "onnx", "datasets")),
         ("cloud_node.__main__", ("edge_node", "onnxruntime", "PIL", "spikebottlenet.lab")),
         ("spikebottlenet.cli.__main__", ("torch", "onnxruntime", "PIL", "datasets")),
+        ("spikebottlenet.bench.load.worker", ("torch", "onnxruntime", "matplotlib")),
     ],
 )
 def test_a_process_loads_only_its_own_half(module: str, never: tuple[str, ...]) -> None:

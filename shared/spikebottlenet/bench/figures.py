@@ -1,5 +1,6 @@
 """What a part of the bench gives: claims, tables and notes, plain enough for JSON."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -8,6 +9,26 @@ from typing import Any
 from spikebottlenet.bench.measuring import Spread, spread
 
 Cell = str | float | int | None
+
+# Every claim that a whole run makes; a report names those that it did not come to.
+CLAIMS = (
+    "codec.payload_to_model",
+    "codec.payload_to_prior",
+    "codec.time_to_head",
+    "edge.pipeline_to_bare_head",
+    "edge.rate_to_torch_eager",
+    "edge.start_to_ready",
+    "edge.resident",
+    "cloud.served_to_bare_tail",
+    "cloud.p99_to_batch",
+    "link.overhead_to_echo",
+    "overload.p99_accepted",
+    "overload.refused_at_once",
+    "overload.goodput",
+    "peers.bytes_jpeg",
+    "peers.bytes_png",
+    "peers.rate_per_core",
+)
 
 
 class Bound(StrEnum):
@@ -44,13 +65,13 @@ class Claim:
             "name": self.name,
             "says": self.says,
             "unit": self.unit,
-            "value": self.value,
-            "reference": self.reference,
+            "value": finite(self.value),
+            "reference": finite(self.reference),
             "reference_is": self.reference_is,
-            "ratio": self.ratio.median,
+            "ratio": finite(self.ratio.median),
             "spread": {
-                "first_quartile": self.ratio.low,
-                "third_quartile": self.ratio.high,
+                "first_quartile": finite(self.ratio.low),
+                "third_quartile": finite(self.ratio.high),
                 "repeats": self.ratio.repeats,
             },
             "bound": self.bound.value,
@@ -71,7 +92,8 @@ class Table:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, a row as a mapping by its columns."""
-        rows = [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+        plain = [[finite(c) if isinstance(c, float) else c for c in row] for row in self.rows]
+        rows = [dict(zip(self.columns, row, strict=True)) for row in plain]
         return {"key": self.key, "title": self.title, "rows": rows, "note": self.note}
 
     def column(self, name: str) -> list[Cell]:
@@ -132,3 +154,8 @@ def limit_claim(name: str, says: str, limit: float, *, unit: str, values: Sequen
 def fixed(value: float | None, digits: int = 2) -> str:
     """A number for a table: so many digits, ``-`` for none."""
     return "-" if value is None else f"{value:,.{digits}f}"
+
+
+def finite(value: float) -> float | None:
+    """A number that JSON can hold; None for what could not be measured."""
+    return value if math.isfinite(value) else None

@@ -34,6 +34,7 @@ class Tree:
     """A process and all its children."""
 
     def __init__(self, pid: int) -> None:
+        self.pid = pid
         self._root = psutil.Process(pid)
 
     def cpu_s(self) -> float:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from spikebottlenet.bench.figures import Cell, Claim, Part, Table
+from spikebottlenet.bench.figures import CLAIMS, Cell, Claim, Part, Table
 from spikebottlenet.bench.subject import Subject
 
 FORMAT_VERSION = 1
@@ -17,6 +17,8 @@ def as_json(
 ) -> dict[str, Any]:
     """The whole report, plain."""
     manifest = subject.bundle.manifest
+    made = [claim for part in parts for claim in part.claims]
+    names = {claim.name for claim in made}
     return {
         "format_version": FORMAT_VERSION,
         "quick": subject.quick,
@@ -24,7 +26,8 @@ def as_json(
         "machine": machine,
         "bundle": {"name": manifest.name, "fingerprint": subject.bundle.fingerprint},
         "images": {"source": subject.images.source, "count": len(subject.images.pixels)},
-        "claims": [claim.as_json() for part in parts for claim in part.claims],
+        "claims": [claim.as_json() for claim in made],
+        "not_measured": [name for name in CLAIMS if name not in names],
         "parts": {
             part.name: {
                 "seconds": round(part.seconds, 1),

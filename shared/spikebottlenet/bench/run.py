@@ -16,6 +16,7 @@ from spikebottlenet.bench.figures import Part
 from spikebottlenet.bench.growth_part import measure_growth
 from spikebottlenet.bench.link_part import measure_link
 from spikebottlenet.bench.machine import machine_facts
+from spikebottlenet.bench.neuron_part import measure_neuron
 from spikebottlenet.bench.overload_part import measure_overload
 from spikebottlenet.bench.peers_part import measure_peers
 from spikebottlenet.bench.report import as_json, as_markdown, print_report
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[Subject], Part]] = {
     "overload": measure_overload,
     "peers": measure_peers,
     "growth": measure_growth,
+    "neuron": measure_neuron,
 }
 _IMAGES, _QUICK_IMAGES = 2000, 128
 
@@ -59,7 +61,9 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
             # After every part, so that one which fails loses nothing of those before it.
             name_of = "bench" if len(wanted.parts) > 1 else f"bench-{name}"
             json_path = wanted.out / f"{name_of}.json"
-            json_path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+            json_path.write_text(
+                json.dumps(plain, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+            )
             markdown = as_markdown(found, subject, machine)
             (wanted.out / f"{name_of}.md").write_text(markdown, encoding="utf-8")
     print_report(found, console)

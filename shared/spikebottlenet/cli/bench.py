@@ -41,7 +41,7 @@ def everything(
     out: Out = Path("build"),
 ) -> None:
     """Every part, into bench.json."""
-    parts = ("codec", "edge", "cloud", "link", "overload", "peers", "growth")
+    parts = ("codec", "edge", "cloud", "link", "overload", "peers", "growth", "neuron")
     _measure(parts, bundle, data, quick, out)
 
 
@@ -120,6 +120,17 @@ def growth(
 ) -> None:
     """How cost grows with batch, timesteps, cut, image size and edges."""
     _measure(("growth",), bundle, data, quick, out)
+
+
+@app.command()
+def neuron(
+    data: Data = None,
+    bundle: BundleName = "default",
+    quick: Quick = False,
+    out: Out = Path("build"),
+) -> None:
+    """Training's fused neuron against a plain loop."""
+    _measure(("neuron",), bundle, data, quick, out)
 
 
 @app.command()

@@ -5,6 +5,7 @@ slow server would otherwise leave out just the requests that the slowness hit (c
 omission; Tene, "How NOT to measure latency", 2013). Percentiles are nearest ranks of all samples.
 """
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 # A generator whose own lag is above this part of the latency it reports measures itself.
 _MAX_LAG = 0.1
 _TIMER_MS = 2.0  # of lag is the event loop's grain, and nothing of the machine's
+_ROUNDING = 1e-6  # 99.9 is no exact binary number
 _CODES = {int(code.value[0]): code.name for code in grpc.StatusCode}
 
 
@@ -120,11 +122,13 @@ def code_name(code: int) -> str:
 
 def percentiles(seconds: Seconds) -> dict[float, float | None]:
     """Nearest ranks in milliseconds; None where there are too few samples for one to lie beyond."""
+    ordered, count = np.sort(seconds), len(seconds)
     found: dict[float, float | None] = {}
     for percent in PERCENTILES:
-        enough = len(seconds) * (100 - percent) >= 100 - 1e-9 or (percent == 50 and len(seconds))
-        rank = np.percentile(seconds, percent, method="inverted_cdf") if enough else None
-        found[percent] = None if rank is None else 1e3 * float(rank)
+        beyond = count * (100 - percent) / 100
+        enough = beyond >= 1 - _ROUNDING or (percent == 50 and count > 0)
+        rank = math.ceil(count * percent / 100 - _ROUNDING)  # from 1
+        found[percent] = 1e3 * float(ordered[rank - 1]) if enough else None
     return found
 
 

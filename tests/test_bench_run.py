@@ -1,0 +1,82 @@
+"""A quick run against real daemons, and that its report is whole."""
+
+import io
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from spikebottlenet.bench.figures import CLAIMS
+from spikebottlenet.bench.peers.servers import running_echo
+from spikebottlenet.bench.processes import Server, in_fresh_process, running_server
+from spikebottlenet.bench.run import PARTS, Wanted, run_bench
+from spikebottlenet.bundle import Bundle
+from spikebottlenet.cli.bench import app
+from spikebottlenet.errors import UnavailableError
+
+_KEYS = {
+    *("name", "says", "unit", "value", "reference", "reference_is", "ratio", "spread"),
+    *("bound", "wanted", "holds"),
+}
+
+
+def test_a_quick_run_writes_a_whole_report(tmp_path: Path, bundle: Bundle) -> None:
+    shown = io.StringIO()
+    wanted = Wanted(("codec", "link"), quick=True, out=tmp_path)
+    parts = run_bench(wanted, Console(file=shown, width=140))
+    report = json.loads((tmp_path / "bench.json").read_text())
+    assert report["bundle"]["fingerprint"] == bundle.fingerprint
+    assert report["quick"] is True
+    assert report["images"]["count"] > 0
+    assert {"cpu", "cores", "python", "libraries", "date"} <= set(report["machine"])
+    names = [claim["name"] for claim in report["claims"]]
+    assert names == [name for name in CLAIMS if name.split(".")[0] in ("codec", "link")]
+    assert report["not_measured"] == [name for name in CLAIMS if name not in names]
+    for claim in report["claims"]:
+        assert set(claim) == _KEYS
+        better = (
+            claim["ratio"] <= claim["wanted"]
+            if claim["bound"] == "at most"
+            else claim["ratio"] >= claim["wanted"]
+        )
+        assert claim["holds"] is better
+        assert claim["spread"]["first_quartile"] <= claim["ratio"]
+        assert claim["ratio"] <= claim["spread"]["third_quartile"]
+    missed = [claim["name"] for claim in report["claims"] if not claim["holds"]]
+    assert all(f"missed: {', '.join(missed)}" in shown.getvalue() for _ in missed[:1])
+    markdown = (tmp_path / "bench.md").read_text()
+    assert all(table.title in markdown for part in parts for table in part.tables)
+    assert (tmp_path / "bench-claims.svg").stat().st_size > 0
+
+
+def test_every_part_is_a_command_and_part_of_all() -> None:
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    assert set(PARTS) <= commands
+    assert {name.split(".")[0] for name in CLAIMS} <= set(PARTS)
+
+
+def test_a_server_is_stopped_when_the_block_fails(tmp_path: Path) -> None:
+    def fail(echo: Server) -> None:
+        started.append(psutil.Process(echo.tree.pid))
+        assert echo.tree.resident_mb() > 0
+        raise RuntimeError("on purpose")
+
+    started: list[psutil.Process] = []
+    with pytest.raises(RuntimeError, match="on purpose"), running_echo(tmp_path) as echo:
+        fail(echo)
+    (process,) = started
+    assert not process.is_running()
+
+
+def test_a_server_that_ends_early_is_quoted(tmp_path: Path) -> None:
+    with (
+        pytest.raises(UnavailableError, match="No module named"),
+        running_server("spikebottlenet.nothing", [], tmp_path / "log", lambda: None),
+    ):
+        pass
+
+
+def test_a_fresh_process_has_its_own_interpreter() -> None:
+    assert in_fresh_process(abs, -3) == 3
