@@ -59,7 +59,7 @@ def test_every_part_is_a_command_and_part_of_all() -> None:
 
 def test_a_server_is_stopped_when_the_block_fails(tmp_path: Path) -> None:
     def fail(echo: Server) -> None:
-        started.append(psutil.Process(echo.tree.pid))
+        started.append(psutil.Process(echo.tree.pids[0]))
         assert echo.tree.resident_mb() > 0
         raise RuntimeError("on purpose")
 

@@ -27,6 +27,8 @@ CLAIMS = (
     "overload.goodput",
     "peers.bytes_jpeg",
     "peers.bytes_png",
+    "peers.bytes_jpeg_both_ways",
+    "peers.bytes_png_both_ways",
     "peers.rate_per_core",
 )
 

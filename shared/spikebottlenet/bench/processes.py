@@ -31,11 +31,15 @@ class Server(NamedTuple):
 
 
 class Tree:
-    """A process and all its children."""
+    """Some processes and all their children."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._root = psutil.Process(pid)
+    def __init__(self, *pids: int) -> None:
+        self.pids = pids
+        self._roots = [psutil.Process(pid) for pid in pids]
+
+    def joined(self, other: "Tree") -> "Tree":
+        """Both together."""
+        return Tree(*self.pids, *other.pids)
 
     def cpu_s(self) -> float:
         """CPU seconds used so far by those that live, user and system."""
@@ -59,10 +63,13 @@ class Tree:
         return total / 1e6
 
     def _all(self) -> list[psutil.Process]:
-        try:
-            return [self._root, *self._root.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return []
+        found: list[psutil.Process] = []
+        for root in self._roots:
+            try:
+                found += [root, *root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                continue
+        return found
 
 
 @contextmanager
