@@ -8,13 +8,14 @@ import psutil
 import pytest
 from rich.console import Console
 
-from spikebottlenet.bench.figures import CLAIMS
+from spikebottlenet.bench.figures import CLAIMS, Part
 from spikebottlenet.bench.peers.servers import running_echo
 from spikebottlenet.bench.processes import Server, in_fresh_process, running_server
 from spikebottlenet.bench.run import PARTS, Wanted, run_bench
+from spikebottlenet.bench.subject import Subject
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.cli.bench import app
-from spikebottlenet.errors import UnavailableError
+from spikebottlenet.errors import DataError, UnavailableError
 
 _KEYS = {
     *("name", "says", "unit", "value", "reference", "reference_is", "ratio", "spread"),
@@ -80,3 +81,16 @@ def test_a_server_that_ends_early_is_quoted(tmp_path: Path) -> None:
 
 def test_a_fresh_process_has_its_own_interpreter() -> None:
     assert in_fresh_process(abs, -3) == 3
+
+
+def test_a_part_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Subject) -> Part:
+        raise DataError("on purpose")
+
+    monkeypatch.setitem(PARTS, "cloud", fails)
+    monkeypatch.setitem(PARTS, "edge", lambda _: Part("edge", notes=("measured",)))
+    with pytest.raises(UnavailableError, match="not measured: cloud"):
+        run_bench(Wanted(("cloud", "edge"), quick=True, out=tmp_path), Console(file=io.StringIO()))
+    parts = json.loads((tmp_path / "bench.json").read_text())["parts"]
+    assert parts["cloud"]["notes"] == ["cloud failed: on purpose"]
+    assert parts["edge"]["notes"] == ["measured"]

@@ -21,6 +21,7 @@ from spikebottlenet.bench.overload_part import measure_overload
 from spikebottlenet.bench.peers_part import measure_peers
 from spikebottlenet.bench.report import as_json, as_markdown, print_report
 from spikebottlenet.bench.subject import Subject, prepared
+from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
 
 PARTS: dict[str, Callable[[Subject], Part]] = {
     "codec": measure_codec,
@@ -46,7 +47,11 @@ class Wanted(NamedTuple):
 
 
 def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
-    """Measure, print, and write ``bench.json``, ``bench.md`` and plots; the parts found."""
+    """Measure, print, and write ``bench.json``, ``bench.md`` and plots; the parts found.
+
+    Raises:
+        UnavailableError: a part failed; the others are in the report.
+    """
     machine, began = machine_facts(), time.monotonic()
     wanted.out.mkdir(parents=True, exist_ok=True)
     count = _QUICK_IMAGES if wanted.quick else _IMAGES
@@ -55,7 +60,7 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
         for name in wanted.parts:
             console.print(f"{name} ...", highlight=False)
             started = time.monotonic()
-            part = PARTS[name](subject)
+            part = _measured(name, subject)
             found.append(replace(part, seconds=time.monotonic() - started))
             plain = as_json(found, subject, machine, seconds=time.monotonic() - began)
             # After every part, so that one which fails loses nothing of those before it.
@@ -72,4 +77,15 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
     drawn = draw_plots(found, wanted.out)
     written = [json_path, *drawn]
     console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False)
+    failed = [part.name for part in found if part.failed]
+    if failed:
+        raise UnavailableError(f"not measured: {', '.join(failed)}; the report says why")
     return found
+
+
+def _measured(name: str, subject: Subject) -> Part:
+    """One part; one that fails costs the report no other."""
+    try:
+        return PARTS[name](subject)
+    except SpikeBottleNetError as error:
+        return Part(name, notes=(f"{name} failed: {error}",), failed=True)
