@@ -5,17 +5,16 @@ quadratic. Bytes of networks with random weights are the dense scheme's, one bit
 frame's own seven: their spikes are nobody's.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from spikebottlenet.bench.cloud_part import cloud_aim
 from spikebottlenet.bench.figures import Cell, Part, Table
-from spikebottlenet.bench.growth_points import head_cost, tail_cost, write_head
+from spikebottlenet.bench.growth_points import head_cost, tail_cost, write_heads
 from spikebottlenet.bench.load.generator import run_load
 from spikebottlenet.bench.load.plan import Pace
-from spikebottlenet.bench.machine import usable_cores
 from spikebottlenet.bench.peers.servers import running_cloud
 from spikebottlenet.bench.processes import in_fresh_process
 from spikebottlenet.bench.subject import Subject
@@ -23,8 +22,16 @@ from spikebottlenet.codec.frame import max_frame_bytes
 from spikebottlenet.model.architecture import STAGES, Architecture
 
 _BATCHES = (1, 2, 4, 8, 16, 32, 64)
-_TIMESTEPS = (1, 2, 4, 8)
-_SIDES = (16, 32, 64, 96)
+_SWEEPS = {
+    "timesteps": (1, 2, 4, 8),
+    "after_stage": tuple(range(1, STAGES + 1)),
+    "side": (16, 32, 64, 96),
+}
+_TITLES = {
+    "timesteps": "timesteps T",
+    "after_stage": "cut after stage",
+    "side": "image side, pixels",
+}
 _EDGES = (1, 2, 4, 8, 16, 32, 64)
 _IN_FLIGHT = 64  # of all edges together, so that only their number changes
 
@@ -42,69 +49,66 @@ def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def measure_growth(subject: Subject) -> Part:
-    """Every table; a quick run takes the ends of each."""
+    """Every table; a quick run takes the first two rows of each."""
     base = subject.bundle.manifest.architecture
+    wanted = [base]
+    for field, values in _SWEEPS.items():
+        wanted += [base.model_copy(update={field: value}) for value in _some(subject, values)]
+    in_fresh_process(write_heads, {_head_file(subject, each): each for each in wanted})
     tables = (
         _batches(subject, base),
-        _sweep(subject, "timesteps", "timesteps T", base, _TIMESTEPS),
-        _sweep(subject, "after_stage", "cut after stage", base, range(1, STAGES + 1)),
-        _sweep(subject, "side", "image side, pixels", base, _SIDES),
+        *(_sweep(subject, base, field) for field in _SWEEPS),
         _edges(subject),
     )
     notes = (
-        "Head: one image, one thread, ONNX Runtime. Tail: one image, all cores. MB: resident "
-        "memory that loading and running added, at its peak, in a process of its own. Slopes are "
-        "exponents of a fitted power law (least squares of the logarithms).",
+        "Head: ONNX Runtime; tail: the cloud's engine; one image unless a batch is named, one thread. MB: "
+        "resident memory that loading and running added, at its peak, in a process of its own. "
+        "Slopes are exponents of a fitted power law (least squares of the logarithms).",
     )
     return Part("growth", (), tables, notes)
 
 
-def _ends(subject: Subject, values: Iterable[int]) -> list[int]:
-    chosen = list(values)
-    return [chosen[0], chosen[-1]] if subject.quick else chosen
+def _some(subject: Subject, values: Sequence[int]) -> Sequence[int]:
+    return values[:2] if subject.quick else values
 
 
 def _seconds(subject: Subject) -> float:
-    return 0.2 if subject.quick else 1.0
+    return 0.2 if subject.quick else 0.5
 
 
 def _batches(subject: Subject, base: Architecture) -> Table:
-    path, cores = _head_file(subject, base), usable_cores()
+    path = _head_file(subject, base)
     rows: list[tuple[Cell, ...]] = []
-    for batch in _ends(subject, _BATCHES):
+    for batch in _some(subject, _BATCHES):
         head = in_fresh_process(
             head_cost, base, path, batch=batch, threads=1, seconds=_seconds(subject)
         )
-        tail = in_fresh_process(
-            tail_cost, base, batch=batch, threads=cores, seconds=_seconds(subject)
-        )
+        tail = in_fresh_process(tail_cost, base, batch=batch, threads=1, seconds=_seconds(subject))
         payload = sum(len(subject.frames[i % len(subject.frames)]) for i in range(batch))
         rows.append((batch, *_rounded(head.ms, head.added_mb, tail.ms, tail.added_mb), payload))
     return _with_slopes("batch", "images in a batch", rows, "frame bytes")
 
 
-def _sweep(
-    subject: Subject, field: str, title: str, base: Architecture, values: Iterable[int]
-) -> Table:
+def _sweep(subject: Subject, base: Architecture, field: str) -> Table:
     rows: list[tuple[Cell, ...]] = []
-    for value in _ends(subject, values):
+    for value in _some(subject, _SWEEPS[field]):
         architecture = base.model_copy(update={field: value})
         path = _head_file(subject, architecture)
         head = in_fresh_process(
             head_cost, architecture, path, batch=1, threads=1, seconds=_seconds(subject)
         )
         tail = in_fresh_process(
-            tail_cost, architecture, batch=1, threads=usable_cores(), seconds=_seconds(subject)
+            tail_cost, architecture, batch=1, threads=1, seconds=_seconds(subject)
         )
         dense = max_frame_bytes(architecture.spike_shape)
         rows.append((value, *_rounded(head.ms, head.added_mb, tail.ms, tail.added_mb), dense))
-    return _with_slopes(field, title, rows, "frame bytes, dense")
+    return _with_slopes(field, _TITLES[field], rows, "frame bytes, dense")
 
 
 def _edges(subject: Subject) -> Table:
     """One cloud-node, the same number of requests in flight from more and more edges."""
     rows: list[tuple[Cell, ...]] = []
-    for edges in _ends(subject, _EDGES):
+    for edges in _some(subject, _EDGES):
         with running_cloud(subject.bundle_name, subject.folder) as cloud:
             pace = Pace(
                 seconds=1.5 if subject.quick else 5.0,
@@ -132,10 +136,8 @@ def _edges(subject: Subject) -> Table:
 
 
 def _head_file(subject: Subject, architecture: Architecture) -> Path:
-    path = subject.folder / f"head-{hash(architecture)}.onnx"
-    if not path.exists():
-        in_fresh_process(write_head, architecture, path)
-    return path
+    a = architecture
+    return subject.folder / f"head-t{a.timesteps}-stage{a.after_stage}-side{a.side}.onnx"
 
 
 def _rounded(*values: float) -> tuple[float, ...]:

@@ -4,9 +4,8 @@ Networks have random weights: a dense network takes the same time whatever they 
 built by torch and ONNX in one process and measured by ONNX Runtime alone in another.
 """
 
-import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,8 +21,8 @@ class Cost(NamedTuple):
     added_mb: float  # resident memory above that of the imports, at its peak
 
 
-def write_head(architecture: Architecture, path: Path) -> None:
-    """A head with random weights as an ONNX file."""
+def write_heads(heads: Mapping[Path, Architecture]) -> None:
+    """Heads with random weights as ONNX files."""
     import torch
 
     from spikebottlenet.lab.config import DataSettings
@@ -32,12 +31,13 @@ def write_head(architecture: Architecture, path: Path) -> None:
     from spikebottlenet.model.head import SpikingHead
     from spikebottlenet.model.neuron import LIFParams
 
-    torch.manual_seed(0)
-    params = LIFParams(architecture.threshold, architecture.leak)
-    head = SpikingHead(architecture, params, fused=False).eval()
     scale = DataSettings().scale
-    exact = ExactHead(architecture, fold_head(head, architecture, scale), scale.mean_colour)
-    path.write_bytes(onnx_head(exact).SerializeToString())
+    for path, architecture in heads.items():
+        torch.manual_seed(0)
+        params = LIFParams(architecture.threshold, architecture.leak)
+        head = SpikingHead(architecture, params, fused=False).eval()
+        exact = ExactHead(architecture, fold_head(head, architecture, scale), scale.mean_colour)
+        path.write_bytes(onnx_head(exact).SerializeToString())
 
 
 def head_cost(
@@ -91,9 +91,16 @@ def _median_ms(run: Callable[[], object], seconds: float) -> float:
 
 
 def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 1e6
+    return _status_mb("VmRSS")
 
 
 def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # Not getrusage: its peak is that of the process that started this one, if that was larger.
+    return _status_mb("VmHWM")
+
+
+def _status_mb(name: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / 1e6
+    return float("nan")

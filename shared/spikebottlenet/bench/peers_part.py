@@ -100,7 +100,7 @@ def _encodings(subject: Subject, *, batched: bool) -> tuple[Encoding, ...]:
 def _pace(subject: Subject, batch: int) -> Pace:
     """So many in flight that one full batch is computed and two more wait."""
     in_flight = max(2, -(-3 * batch // EDGES))
-    seconds = 1.5 if subject.quick else 4.0
+    seconds = 1.5 if subject.quick else 3.0
     return Pace(seconds=seconds, edges=EDGES, in_flight=in_flight, warm_s=1.0)
 
 

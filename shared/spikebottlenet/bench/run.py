@@ -33,7 +33,7 @@ PARTS: dict[str, Callable[[Subject], Part]] = {
     "growth": measure_growth,
     "neuron": measure_neuron,
 }
-_IMAGES, _QUICK_IMAGES = 2000, 128
+_IMAGES, _QUICK_IMAGES = 1000, 128
 
 
 class Wanted(NamedTuple):
