@@ -173,3 +173,24 @@ def test_entropy_under_the_prior_is_that_of_every_site(bundle: Bundle, spikes: n
         fires = probability / 65536
         bits -= float(np.log2(fires if fired else 1 - fires))
     assert entropies(bundle, spikes[None]).prior.tolist() == pytest.approx([bits])
+
+
+def test_entropy_under_a_model_is_conditional(bundle: Bundle) -> None:
+    # Timestep 1 repeats timestep 0 and the model knows it: only timestep 0's sites cost a bit.
+    class Repeats:
+        def probabilities(self, spikes: np.ndarray) -> np.ndarray:
+            first = np.full(spikes[0].size, 0.5)
+            rest = np.where(spikes[0].reshape(-1) == 1, 1 - 2**-16, 2**-16)
+            return np.concatenate([first, rest])
+
+    class Codec:
+        prior, context = bundle.codec().prior, Repeats()
+
+    class Opened:
+        def codec(self) -> Codec:
+            return Codec()
+
+    once = np.random.default_rng(0).integers(0, 2, (1, 1, 16, 8, 8), dtype=np.uint8)
+    found = entropies(Opened(), np.concatenate([once, once], axis=1))
+    assert found.model.tolist() == pytest.approx([1024 - 1024 * np.log2(1 - 2**-16)])
+    assert found.model_is == "context model"

@@ -8,7 +8,6 @@ from itertools import cycle
 import numpy as np
 import onnxruntime
 import torch
-from safetensors.torch import load_file
 
 from spikebottlenet.bench.figures import Bound, Claim, Part, Table, claim, limit_claim
 from spikebottlenet.bench.images import ENCODINGS, image_file
@@ -18,8 +17,9 @@ from spikebottlenet.bench.measuring import Take, in_turns, ratios, spread, timed
 from spikebottlenet.bench.peers.servers import running_cloud, running_edge
 from spikebottlenet.bench.probe import await_serving
 from spikebottlenet.bench.subject import Subject, daemon_default
-from spikebottlenet.bundle import HEAD_ONNX, HEAD_WEIGHTS
-from spikebottlenet.model.exact import ExactHead
+from spikebottlenet.bundle import HEAD_ONNX
+from spikebottlenet.lab.config import DataSettings
+from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.head import SpikingHead
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.runtime.onnx_head import OnnxHead
@@ -36,8 +36,8 @@ def measure_edge(subject: Subject) -> Part:
     resident, memory = _memory(subject)
     notes = (
         "Times are of one image after another on as many threads as edge-node uses by default. "
-        "torch eager is the faster of its two forms. The trained form has random weights: a "
-        "bundle holds the folded head alone, and dense convolutions take the same time.",
+        "torch eager is the faster of two float32 forms: as trained (batch norms), and folded and "
+        "exact. Both have random weights: dense convolutions take the same time.",
     )
     return Part("edge", (*claims, started, resident), (table, starts, memory), notes)
 
@@ -53,11 +53,10 @@ def _heads(subject: Subject) -> tuple[tuple[Claim, ...], Table]:
     session = onnxruntime.InferenceSession(
         str(bundle.path(HEAD_ONNX)), options, providers=["CPUExecutionProvider"]
     )
-    colour = bundle.manifest.preprocess.mean_colour
-    exact = ExactHead(architecture, load_file(bundle.path(HEAD_WEIGHTS)), colour)
-    trained = SpikingHead(
-        architecture, LIFParams(architecture.threshold, architecture.leak), fused=False
-    ).eval()
+    params, scale = LIFParams(architecture.threshold, architecture.leak), DataSettings().scale
+    trained = SpikingHead(architecture, params, fused=False).eval()
+    folded = fold_head(trained, architecture, scale)
+    exact = ExactHead(architecture, folded, scale.mean_colour)
 
     def pipeline() -> None:
         codec.encode_spikes(head.run(pixels[next(at)][None]).spikes[:, 0])
@@ -78,7 +77,7 @@ def _heads(subject: Subject) -> tuple[tuple[Claim, ...], Table]:
     contestants: dict[str, Callable[[], object]] = {
         "edge pipeline: decoded image to frame": pipeline,
         "ONNX Runtime, session.run alone": bare,
-        "torch eager, exact head": eager_exact,
+        "torch eager, folded float32 head": eager_exact,
         "torch eager, trained form": eager_trained,
     }
     before = torch.get_num_threads()
@@ -86,7 +85,7 @@ def _heads(subject: Subject) -> tuple[tuple[Claim, ...], Table]:
     try:
         compiled = None if subject.quick else _compiled(exact, pixels)
         if compiled is not None:
-            contestants["torch.compile, exact head"] = compiled
+            contestants["torch.compile, folded float32 head"] = compiled
         takes: list[Take] = [timed(work, times=2) for work in contestants.values()]
         measured = in_turns(4 if subject.quick else 30, *takes, warm=2)
     finally:

@@ -61,9 +61,9 @@ def measure_growth(subject: Subject) -> Part:
         _edges(subject),
     )
     notes = (
-        "Head: ONNX Runtime; tail: the cloud's engine; one image unless a batch is named, one thread. MB: "
-        "resident memory that loading and running added, at its peak, in a process of its own. "
-        "Slopes are exponents of a fitted power law (least squares of the logarithms).",
+        "Head: ONNX Runtime; tail: the cloud's engine; one thread, one image unless a batch is "
+        "named. MB: resident memory that loading and running added, at its peak, in a process of "
+        "its own. Slopes are exponents of a fitted power law (least squares of the logarithms).",
     )
     return Part("growth", (), tables, notes)
 

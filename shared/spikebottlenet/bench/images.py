@@ -53,7 +53,10 @@ def load_images(data: str | None, wanted: Preprocess, count: int) -> ImageSet:
 
     split = load_split(data, "test", wanted)
     order = np.random.default_rng(0).permutation(len(split))[:count]
-    return ImageSet(split.images[order], f"{Path(data).name}, test split, {len(order)} at random")
+    return ImageSet(
+        split.images[order],
+        f"data set {Path(data).name!r}, test split, {len(order)} images at random",
+    )
 
 
 def image_file(pixels: Pixels, encoding: Encoding) -> bytes:
