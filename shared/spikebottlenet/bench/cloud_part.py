@@ -1,9 +1,12 @@
 """The cloud against the bare tail: images/s at saturation, latency at half of it."""
 
+import numpy as np
+
 from spikebottlenet.bench.bare_tail import BareTail
 from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
-from spikebottlenet.bench.load.generator import run_load
+from spikebottlenet.bench.load.generator import run_and_keep, run_load
 from spikebottlenet.bench.load.plan import Aim, Pace, Target
+from spikebottlenet.bench.load.samples import LoadReport, Seconds, latencies, percentiles
 from spikebottlenet.bench.measuring import spread
 from spikebottlenet.bench.peers.servers import running_cloud
 from spikebottlenet.bench.subject import Subject, daemon_default
@@ -29,7 +32,7 @@ def saturating(seconds: float, max_batch: int) -> Pace:
 
 
 def measure_cloud(subject: Subject) -> Part:
-    """Served images/s and the bare tail in turns, then half that load."""
+    """Served images/s and the bare tail in turns, and half that load."""
     max_batch = daemon_default("cloud_node", "max_batch")
     rounds, seconds = (2, 2.0) if subject.quick else (5, 6.0)
     bare = BareTail(subject)
@@ -37,6 +40,8 @@ def measure_cloud(subject: Subject) -> Part:
     served: list[float] = []
     cores: list[float] = []
     generator: list[float] = []
+    half: list[LoadReport] = []
+    took: list[Seconds] = []
     with running_cloud(subject.bundle_name, subject.folder) as cloud:
         aim = cloud_aim(subject, cloud.address)
         for _ in range(rounds):
@@ -45,13 +50,21 @@ def measure_cloud(subject: Subject) -> Part:
             served.append(report.goodput)
             generator.append(report.generator_cpu)
             cores.append((report.server_cpu_s or 0.0) / report.seconds)
-        rate = _HALF * spread(served).median
-        pace = Pace(seconds=4 if subject.quick else 30, edges=EDGES, rate=rate, seed=1)
-        half = run_load(aim, pace, cloud.tree)
+            pace = Pace(
+                seconds=3 if subject.quick else 9,
+                edges=EDGES,
+                rate=_HALF * report.goodput,
+                seed=len(served),
+            )
+            lighter, samples = run_and_keep(aim, pace, cloud.tree)
+            half.append(lighter)
+            took.append(latencies(samples.between(pace.warm_s, pace.whole_s), accepted=True))
         resident = cloud.tree.resident_mb()
     sizes = {size: bare.batch_s(size, seconds=1) for size in (1, 4, 16, 64)}
     alone = [max_batch / each for each in batch_s]
-    p99_ms = half.accepted_ms[99.0] or float("nan")
+    whole = percentiles(np.concatenate(took))
+    p99_ms = [report.accepted_ms[99.0] or float("nan") for report in half]
+    late_ms = [report.lag_ms[99.0] or float("nan") for report in half]
     claims = (
         claim(
             "cloud.served_to_bare_tail",
@@ -69,10 +82,9 @@ def measure_cloud(subject: Subject) -> Part:
             Bound.AT_MOST,
             3.0,
             unit="ms",
-            values=[p99_ms],
+            values=p99_ms,
             references=[1e3 * each for each in batch_s],
             reference_is=f"bare tail, one batch of {max_batch}",
-            paired=False,
         ),
     )
     rows = (
@@ -80,13 +92,14 @@ def measure_cloud(subject: Subject) -> Part:
         ("bare tail on full batches", fixed(spread(alone).median, 1), "images/s"),
         ("cores that cloud-node used", fixed(spread(cores).median), ""),
         ("cores that the generator used", fixed(spread(generator).median), ""),
-        ("offered at half load", fixed(half.offered_rate, 1), "images/s"),
-        *(
-            (f"latency at half load, p{p:g}", fixed(v, 1), "ms")
-            for p, v in half.accepted_ms.items()
+        (
+            "offered at half load",
+            fixed(spread([report.offered_rate for report in half]).median, 1),
+            "images/s",
         ),
-        ("requests at half load", str(half.requests), ""),
-        ("generator's own lag, p99", fixed(half.lag_ms[99.0]), "ms"),
+        *((f"latency at half load, p{p:g}", fixed(v, 1), "ms") for p, v in whole.items()),
+        ("requests at half load", str(sum(report.requests for report in half)), ""),
+        ("generator's own lag, p99", fixed(spread(late_ms).median), "ms"),
         ("resident afterwards", fixed(resident, 0), "MB"),
     )
     by_size = tuple(
@@ -102,5 +115,5 @@ def measure_cloud(subject: Subject) -> Part:
             by_size,
         ),
     )
-    notes = () if half.valid else (f"half load: not valid: {half.why_not_valid}",)
+    notes = tuple(f"half load: not valid: {r.why_not_valid}" for r in half if not r.valid)
     return Part("cloud", claims, tables, notes)
