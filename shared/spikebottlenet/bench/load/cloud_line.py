@@ -1,6 +1,7 @@
-"""An edge as a cloud-node sees it: a checked stream, requests known by sequence."""
+"""An edge as a cloud-node sees it: a checked stream, requests that wait together sent together."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,21 +17,30 @@ from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.security import call_metadata
-from spikebottlenet.rpc.v1.coinference_pb2 import Open, StreamRequest
+from spikebottlenet.rpc.v1.coinference_pb2 import (
+    Accepted,
+    Open,
+    RequestBatch,
+    StreamRequest,
+    StreamResponse,
+)
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 
 _MAX_MESSAGE_BYTES = 1024 * 1024
+_ROOM_BYTES = 8  # of a batch beside its requests, and of each request in it, at most
 _UNAVAILABLE = int(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
 class CloudLine:
     """An open stream; a request waits while as many are in flight as the cloud takes."""
 
-    def __init__(self, call: Any, aim: Aim, stream_id: bytes, max_in_flight: int) -> None:
+    def __init__(self, call: Any, aim: Aim, stream_id: bytes, accepted: Accepted) -> None:
         self._call = call
+        self._batch_bytes = accepted.batch_bytes  # 0: requests go one by one
+        self._ready: deque[StreamRequest] = deque()  # written by whoever writes next
         self._aim = aim
         self._stream_id = stream_id
-        self._credit = asyncio.Semaphore(max_in_flight)
+        self._credit = asyncio.Semaphore(max(1, accepted.max_in_flight))
         self._writing = asyncio.Lock()
         self._sequence = 0
         self._waiting: dict[int, asyncio.Future[int]] = {}
@@ -49,22 +59,35 @@ class CloudLine:
             answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             self._waiting[sequence] = answer
             try:
+                self._ready.append(request)
                 async with self._writing:
-                    await self._call.write(request)
+                    if self._ready:  # else it went with those before it
+                        await self._call.write(self._next_message())
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 pass  # the reader says how it ended
             return await answer
+
+    def _next_message(self) -> StreamRequest:
+        """The request that waits longest, with those behind it that fit the same message."""
+        requests = [self._ready.popleft()]
+        room = self._batch_bytes - requests[0].ByteSize() - _ROOM_BYTES
+        while self._ready and (room := room - self._ready[0].ByteSize() - _ROOM_BYTES) >= 0:
+            requests.append(self._ready.popleft())
+        if len(requests) == 1:
+            return requests[0]
+        batch = RequestBatch(requests=requests)
+        return StreamRequest(batch=with_check(batch, self._stream_id))
 
     async def read(self) -> None:
         """Match answers to requests until the stream ends; then all that wait learn how."""
         try:
             while (response := await self._call.read()) is not grpc.aio.EOF:
-                if response.HasField("prediction"):
-                    verify_check(response.prediction, self._stream_id)
-                    self._settle(response.prediction.sequence, 0)
-                elif response.HasField("failure"):
-                    verify_check(response.failure, self._stream_id)
-                    self._settle(response.failure.sequence, response.failure.code)
+                if response.HasField("batch"):
+                    verify_check(response.batch, self._stream_id)
+                    for answer in response.batch.answers:
+                        self._take(answer)
+                else:
+                    self._take(response)
         except grpc.aio.AioRpcError:
             pass
         finally:
@@ -73,6 +96,14 @@ class CloudLine:
             self._ended = int(status.value[0]) or _UNAVAILABLE
             for sequence in list(self._waiting):
                 self._settle(sequence, self._ended)
+
+    def _take(self, response: StreamResponse) -> None:
+        if response.HasField("prediction"):
+            verify_check(response.prediction, self._stream_id)
+            self._settle(response.prediction.sequence, 0)
+        elif response.HasField("failure"):
+            verify_check(response.failure, self._stream_id)
+            self._settle(response.failure.sequence, response.failure.code)
 
     def _settle(self, sequence: int, code: int) -> None:
         answer = self._waiting.pop(sequence, None)
@@ -97,6 +128,7 @@ async def cloud_line(aim: Aim) -> AsyncIterator[CloudLine]:
             stream_id=stream_id,
             deadline_ms=aim.deadline_ms,
             checked=True,
+            batches=True,  # answers that are ready together
         )
         try:
             await call.write(StreamRequest(open=with_check(opening, stream_id)))
@@ -108,7 +140,7 @@ async def cloud_line(aim: Aim) -> AsyncIterator[CloudLine]:
                 f"{aim.address} ended the stream with {(await call.code()).name}: "
                 f"{await call.details()}; is it a cloud-node with this bundle?"
             )
-        line = CloudLine(call, aim, stream_id, max(1, reply.accepted.max_in_flight))
+        line = CloudLine(call, aim, stream_id, reply.accepted)
         reading = asyncio.create_task(line.read())
         try:
             yield line
