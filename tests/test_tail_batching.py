@@ -239,7 +239,7 @@ async def test_a_queue_is_bounded_by_bytes_too() -> None:
 async def test_a_long_wait_is_refused_to_its_cause_and_not_to_another_client() -> None:
     tail = GatedTail()
     tail.gate.set()
-    limits = BatchLimits(max_batch=2, max_queue_s=0.0)
+    limits = BatchLimits(max_batch=2, max_queue_s=0.0, min_waiting=4)
     async with TailWorker(limits).running() as worker:
         await send(worker, tail)  # so that there is an estimate
         tail.gate.clear()

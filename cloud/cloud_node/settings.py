@@ -56,5 +56,8 @@ class CloudSettings(DaemonSettings):
             max_waiting=self.max_waiting,
             max_waiting_bytes=self.max_waiting_bytes,
             max_queue_s=self.max_queue_ms / 1000 or math.inf,
+            # What one stream was told it may send is not refused to it when it is alone, however
+            # slow the machine; and a batch that can run is followed by one that can.
+            min_waiting=max(self.max_in_flight, 2 * self.max_batch),
             max_wait_s=self.max_wait_ms / 1000,
         )

@@ -41,6 +41,7 @@ class BatchLimits:
     max_waiting: int = 512  # images
     max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
     max_queue_s: float = 0.5  # estimated wait above which an image is refused
+    min_waiting: int = 32  # that many may wait however long it takes
     max_wait_s: float = 0.0  # an idle tail waits so long for a fuller batch
 
 
@@ -166,8 +167,7 @@ class TailWorker:
             found, setting = f"{waiting} images wait already", "max_waiting"
         elif self._waiting_bytes + size > limits.max_waiting_bytes:
             found, setting = f"{self._waiting_bytes} bytes wait already", "max_waiting_bytes"
-        elif limits.max_queue_s < wait_s and ahead >= 2 * limits.max_batch:
-            # Two batches may always wait, or a slow machine would have nothing to batch.
+        elif limits.max_queue_s < wait_s and ahead >= limits.min_waiting:
             found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
         else:
             return
