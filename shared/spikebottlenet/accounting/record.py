@@ -1,6 +1,6 @@
 """One record for each request, and running totals of them."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -61,9 +61,8 @@ class InferenceRecord:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values in the order of the fields; ``top5`` as label and probability pairs."""
-        plain = asdict(self)
-        plain["top5"] = [score._asdict() for score in self.top5]
-        return plain
+        top5 = [score._asdict() for score in self.top5]
+        return vars(self) | {"top5": top5, "latency_ms": dict(vars(self.latency_ms))}
 
 
 @dataclass

@@ -8,7 +8,12 @@ from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
 from spikebottlenet.bench.images import ENCODINGS, image_file
 from spikebottlenet.bench.load.unary_line import METHOD
 from spikebottlenet.bench.measuring import spread
-from spikebottlenet.bench.peers.servers import running_cloud, running_echo, running_edge
+from spikebottlenet.bench.peers.servers import (
+    running_cloud,
+    running_echo,
+    running_edge,
+    running_relay,
+)
 from spikebottlenet.bench.subject import Subject
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, InferenceRecord
@@ -26,6 +31,7 @@ class _Taken(NamedTuple):
     edge: list[float]  # edge's clock (the record), preprocess, head, encode and tail taken off
     network: list[float]  # the record's network_ms
     unary: list[float]  # echo of the image file, one call
+    relayed: list[float]  # the same call, with the frame's bytes echoed by another before it ends
     stream: list[float]  # echo of the frame, on an open stream
     whole: list[float]  # client's clock, nothing taken off
     head: list[float]
@@ -38,10 +44,14 @@ def measure_link(subject: Subject) -> Part:
         running_cloud(subject.bundle_name, subject.folder) as cloud,
         running_edge(subject.bundle_name, subject.folder, cloud.address) as edge,
         running_echo(subject.folder) as echo,
+        running_relay(
+            subject.folder, echo.address, sent_on=max(map(len, subject.frames))
+        ) as relay,
     ):
         count = 40 if subject.quick else 600
-        taken = asyncio.run(_take(subject, edge.address, echo.address, count))
-    values, references = _medians(taken.client), _medians(taken.unary)
+        servers = _Servers(edge.address, echo.address, relay.address)
+        taken = asyncio.run(_take(subject, servers, count))
+    values = _medians(taken.client)
     claims = (
         claim(
             "link.overhead_to_echo",
@@ -51,8 +61,19 @@ def measure_link(subject: Subject) -> Part:
             2.5,
             unit="ms",
             values=values,
-            references=references,
+            references=_medians(taken.unary),
             reference_is="grpc.aio unary echo of the same image file, a process of its own",
+        ),
+        claim(
+            "link.overhead_to_relayed_echo",
+            "the same over an echo that takes the same way: the image file to one server, a "
+            "frame's bytes from it to another and back; medians",
+            Bound.AT_MOST,
+            2.5,
+            unit="ms",
+            values=values,
+            references=_medians(taken.relayed),
+            reference_is="two grpc.aio echoes in a row, unary and on a stream, processes of their own",
         ),
     )
     names = (
@@ -63,6 +84,7 @@ def measure_link(subject: Subject) -> Part:
         ("in the edge-node less preprocess, head, encode and tail", taken.edge),
         ("edge to cloud and back (network_ms)", taken.network),
         ("echo of the image file, unary", taken.unary),
+        ("the same with the frame relayed to a second echo", taken.relayed),
         ("echo of the frame, on a stream", taken.stream),
     )
     stream = spread(taken.stream).median
@@ -75,8 +97,8 @@ def measure_link(subject: Subject) -> Part:
     table = Table("link", "Link", (*columns, "/ echo of the frame"), tuple(rows))
     milder = spread(taken.edge).median / spread(taken.stream).median
     notes = (
-        f"{len(taken.whole)} requests. A request crosses two links (client to edge, edge to cloud) "
-        f"and the echo one. Edge to cloud alone, codec and preprocess taken off as well, is "
+        f"{len(taken.whole)} requests. A request crosses two links (client to edge, edge to cloud), "
+        f"the plain echo one and the relayed echo two. Edge to cloud alone, codec and preprocess taken off as well, is "
         f"{fixed(milder)} x the echo of the frame on a stream.",
     )
     return Part("link", claims, (table,), notes)
@@ -88,15 +110,25 @@ def _medians(values: list[float]) -> list[float]:
     return [spread(values[at : at + size]).median for at in range(0, len(values) - size + 1, size)]
 
 
-async def _take(subject: Subject, edge: str, echo: str, count: int) -> _Taken:
+class _Servers(NamedTuple):
+    """Addresses."""
+
+    edge: str
+    echo: str
+    relay: str
+
+
+async def _take(subject: Subject, servers: _Servers, count: int) -> _Taken:
     files = [image_file(pixels, ENCODINGS[0]) for pixels in subject.images.pixels[:200]]
-    taken = _Taken([], [], [], [], [], [], [], [])
+    taken = _Taken([], [], [], [], [], [], [], [], [])
     async with (
-        make_channel(edge, max_message_bytes=MAX_IMAGE_BYTES) as to_edge,
-        make_channel(echo, max_message_bytes=MAX_IMAGE_BYTES) as to_echo,
+        make_channel(servers.edge, max_message_bytes=MAX_IMAGE_BYTES) as to_edge,
+        make_channel(servers.echo, max_message_bytes=MAX_IMAGE_BYTES) as to_echo,
+        make_channel(servers.relay, max_message_bytes=MAX_IMAGE_BYTES) as to_relay,
     ):
         stub = EdgeInferenceStub(to_edge)
         call: Any = to_echo.unary_unary(METHOD)
+        relay: Any = to_relay.unary_unary(METHOD)
         stream: Any = to_echo.stream_stream(_STREAM)()
         for index in range(-5, count):
             file = files[index % len(files)]
@@ -108,18 +140,22 @@ async def _take(subject: Subject, edge: str, echo: str, count: int) -> _Taken:
             await call(file)
             unary = 1e3 * (time.perf_counter() - began)
             began = time.perf_counter()
+            await relay(file)
+            relayed = 1e3 * (time.perf_counter() - began)
+            began = time.perf_counter()
             await stream.write(subject.frames[index % len(subject.frames)])
             await stream.read()
             streamed = 1e3 * (time.perf_counter() - began)
             if index >= 0 and record.source == SOURCE_CLOUD:
-                _add(taken, record, whole, unary, streamed)
+                _add(taken, record, whole)
+                taken.unary.append(unary)
+                taken.relayed.append(relayed)
+                taken.stream.append(streamed)
         await stream.done_writing()
     return taken
 
 
-def _add(
-    taken: _Taken, record: InferenceRecord, whole: float, unary: float, streamed: float
-) -> None:
+def _add(taken: _Taken, record: InferenceRecord, whole: float) -> None:
     stages = record.latency
     taken.whole.append(whole)
     taken.head.append(stages.head_ms)
@@ -128,5 +164,3 @@ def _add(
     compute_ms = stages.preprocess_ms + stages.head_ms + stages.encode_ms + stages.tail_ms
     taken.edge.append(stages.total_ms - compute_ms)
     taken.network.append(stages.network_ms)
-    taken.unary.append(unary)
-    taken.stream.append(streamed)

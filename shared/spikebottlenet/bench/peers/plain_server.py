@@ -1,8 +1,10 @@
 """A gRPC server with nothing to it: one unary method, one stream, bytes in and bytes out.
 
-Run as a module it is the echo that the link is held against.
+Run as a module it is the echo that the link is held against: by itself, or with ``--relay`` as the
+first of two, which sends so many bytes on to the second and answers once they are back.
 """
 
+import argparse
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -48,5 +50,25 @@ async def _echo(request: bytes, _: Context) -> bytes:
     return request
 
 
+async def _relay(address: str, sent_on: int) -> None:
+    """Serve calls one at a time, each with a message to the next server and back before it ends."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        stream: Any = channel.stream_stream(f"/{SERVICE}/{STREAM}")()
+
+        async def answer(request: bytes, _: Context) -> bytes:
+            await stream.write(request[:sent_on])
+            return bytes(await stream.read())
+
+        await serve_calls(answer)
+
+
+def _main() -> None:
+    parser = argparse.ArgumentParser(prog="echo")
+    parser.add_argument("--relay", help="host:port of the second server")
+    parser.add_argument("--sent-on", type=int, default=0, help="bytes of a request that go there")
+    given = parser.parse_args()
+    asyncio.run(_relay(given.relay, given.sent_on) if given.relay else serve_calls(_echo))
+
+
 if __name__ == "__main__":
-    asyncio.run(serve_calls(_echo))
+    _main()

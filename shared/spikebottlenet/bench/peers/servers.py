@@ -69,3 +69,12 @@ def running_echo(folder: Path) -> Iterator[Server]:
     log = folder / "echo.log"
     with running_server(f"{_PEERS}.plain_server", [], log, lambda: address_in(log)) as server:
         yield server
+
+
+@contextmanager
+def running_relay(folder: Path, echo: str, *, sent_on: int) -> Iterator[Server]:
+    """A gRPC server that sends so many bytes of each request on to an echo, and its answer back."""
+    log = folder / "relay.log"
+    options = ["--relay", echo, "--sent-on", str(sent_on)]
+    with running_server(f"{_PEERS}.plain_server", options, log, lambda: address_in(log)) as server:
+        yield server
