@@ -4,6 +4,7 @@
     head.onnx           edge: the exact spiking head
     exit.safetensors    edge: the edge exit
     prior.npy           both: uint16 [T, C, H, W], probability of a spike times 65,536
+    context.safetensors both: the context model of the spikes; bundles may be without
     tail.safetensors    cloud: decoder and tail, float16
     head.safetensors    lab: the exact head's weights, the reference that head.onnx is held to
 
@@ -19,13 +20,14 @@ from enum import Enum
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import yaml
 from numpy.lib import format as npy
 from pydantic import Field, StringConstraints
 
+from spikebottlenet.codec.context_file import read_context
 from spikebottlenet.codec.sites import Prior
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.config import Settings, read_yaml
@@ -40,6 +42,7 @@ HEAD_WEIGHTS = "head.safetensors"
 TAIL_WEIGHTS = "tail.safetensors"
 EXIT_WEIGHTS = "exit.safetensors"
 PRIOR = "prior.npy"
+CONTEXT = "context.safetensors"
 _PRIOR_TYPE = np.dtype("<u2")
 _MAX_NPY_HEADER_BYTES = 512  # NumPy writes 128 for four dimensions
 
@@ -52,7 +55,7 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Half(Enum):
-    """Who opens a bundle, by the files that it needs."""
+    """Who opens a bundle, by the files that it needs; with ``CONTEXT``, where there is one."""
 
     EDGE = (HEAD_ONNX, PRIOR, EXIT_WEIGHTS)
     CLOUD = (TAIL_WEIGHTS, PRIOR)
@@ -100,6 +103,8 @@ class Measured(Settings):
     firing_rate: float  # of the bottleneck, spikes a site a timestep
     edge_compute_uj: float
     ann_head_uj: float
+    prior_bits_mean: float | None = None  # information of an image's spikes under the prior
+    context_bits_mean: float | None = None  # under the context model; the limit of its payload
 
 
 class Manifest(Settings):
@@ -114,9 +119,21 @@ class Manifest(Settings):
     measured: Measured | None = None
     files: dict[FileName, Digest]  # SHA-256, hexadecimal
 
+    def files_of(self, half: Half) -> tuple[str, ...]:
+        """The files that one half of this bundle has."""
+        return (*half.value, CONTEXT) if CONTEXT in self.files else half.value
+
+    def plain(self) -> dict[str, Any]:
+        """As plain values; what was not measured then is left out, so old fingerprints stay."""
+        values = self.model_dump(mode="json")
+        for name in ("prior_bits_mean", "context_bits_mean"):
+            if values["measured"] and values["measured"][name] is None:
+                del values["measured"][name]
+        return values
+
     def canonical_json(self) -> str:
         """What the fingerprint is taken of: sorted keys, no spaces."""
-        plain = self.model_dump(mode="json")
+        plain = self.plain()
         return json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
@@ -147,10 +164,14 @@ class Bundle:
         return self.folder / name
 
     def codec(self) -> SpikeCodec:
-        """The codec with this bundle's shape and prior."""
+        """The codec with this bundle's shape, prior and, where there is one, context model."""
+        shape = self.manifest.architecture.spike_shape
         try:
-            shape = self.manifest.architecture.spike_shape
-            return SpikeCodec(shape, _read_prior(self.path(PRIOR), shape))
+            prior = _read_prior(self.path(PRIOR), shape)
+            context = None
+            if CONTEXT in self.manifest.files:
+                context = read_context(self.path(CONTEXT), shape)
+            return SpikeCodec(shape, prior, context)
         except (OSError, ValueError) as error:
             raise BundleError(f"cannot use {self.path(PRIOR)}: {error}") from error
 
@@ -214,7 +235,7 @@ def open_bundle(folder: Path, half: Half) -> Bundle:
             f"{path} counts the tail's operations for {len(manifest.operations.tail_macs)} "
             f"timesteps, the network has {architecture.timesteps}: export the bundle again"
         )
-    for name in half.value:
+    for name in manifest.files_of(half):
         _check_file(folder / name, manifest.files.get(name))
     return Bundle(folder, manifest)
 
@@ -259,6 +280,6 @@ def _check_file(path: Path, wanted: str | None) -> None:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write ``manifest.yaml`` of a bundle whose other files are in place."""
-    plain = manifest.model_dump(mode="json")
+    plain = manifest.plain()
     text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=None)
     (folder / MANIFEST).write_text(text, encoding="utf-8")

@@ -36,6 +36,7 @@ class Scheme(IntEnum):
     ZSTD = 1
     SPARSE = 2
     ENTROPY = 3
+    CONTEXT = 4
 
 
 class Frame(NamedTuple):

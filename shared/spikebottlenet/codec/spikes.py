@@ -1,18 +1,23 @@
 """Spikes to frames and back: the codec's two verbs."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from spikebottlenet.codec import dense, entropy, sparse, zstd
-from spikebottlenet.codec.frame import Frame, Scheme, pack_frame, unpack_frame
+from spikebottlenet.codec import context, dense, entropy, sparse, zstd
+from spikebottlenet.codec.context import ContextModel
+from spikebottlenet.codec.frame import Frame, Scheme, dense_bytes, pack_frame, unpack_frame
 from spikebottlenet.codec.sites import Prior, Sites
 from spikebottlenet.errors import CorruptFrameError
 from spikebottlenet.model.shape import SpikeShape
 
-SchemeChoice = Literal["auto", "dense", "zstd", "sparse", "entropy"]
+SchemeChoice = Literal["auto", "dense", "zstd", "sparse", "entropy", "context"]
+
+# An image whose payload stays below so many times what the prior expects is a usual one.
+_USUAL = 1.25
 
 
 class SpikeRange(NamedTuple):
@@ -24,12 +29,15 @@ class SpikeRange(NamedTuple):
 
 @dataclass(frozen=True)
 class SpikeCodec:
-    """Shape and prior that both sides hold, from the bundle."""
+    """Shape, prior and context model that both sides hold, from the bundle."""
 
     shape: SpikeShape
     prior: Prior  # [T, C, H, W]
+    context: ContextModel | None = None  # bundles made before there was one have none
 
     def __post_init__(self) -> None:
+        if self.context is not None and self.context.shape != self.shape:
+            raise ValueError(f"context model is {self.context.shape}, wanted {self.shape}")
         if self.prior.shape != tuple(self.shape):
             raise ValueError(f"prior is {self.prior.shape}, wanted {tuple(self.shape)}")
         if self.prior.dtype != np.uint16 or not self.prior.all():
@@ -44,7 +52,10 @@ class SpikeCodec:
     ) -> bytes:
         """Write spikes [t, C, H, W] in {0, 1}, timestep ``first_timestep`` on, as one frame.
 
-        ``auto`` sends the smallest payload. A scheme that would go above ``dense`` is sent dense.
+        ``auto`` sends the smallest payload that it finds: the one under the bundle's model when
+        the image is a usual one, as nothing else comes near that; else the smallest of all. A
+        scheme that would go above ``dense`` is sent dense; ``context`` without such a model, or
+        from a later timestep on, is sent by ``entropy``.
 
         Raises:
             ValueError: a shape that is not this codec's.
@@ -57,16 +68,20 @@ class SpikeCodec:
                 f"wanted timesteps within {tuple(self.shape)}"
             )
         sites = np.ascontiguousarray(spikes, dtype=np.uint8).reshape(-1)
-        names = [Scheme.DENSE]
-        names += [s for s in Scheme if scheme in ("auto", s.name.lower()) and s != Scheme.DENSE]
-        payloads = {s: self._payload(s, sites, first_timestep, count) for s in names}
-        if scheme != "auto":
-            wanted = Scheme[scheme.upper()]
-            fits = len(payloads[wanted]) <= len(payloads[Scheme.DENSE])
-            chosen = wanted if fits else Scheme.DENSE
-        else:
-            chosen = min(names, key=lambda s: len(payloads[s]))
-        return pack_frame(Frame(chosen, first_timestep, count, payloads[chosen]))
+        modelled = (
+            Scheme.CONTEXT if self.context is not None and first_timestep == 0 else Scheme.ENTROPY
+        )
+        chosen = modelled if scheme in ("auto", "context") else Scheme[scheme.upper()]
+        payload = self._payload(chosen, sites, first_timestep, count)
+        if scheme == "auto" and len(payload) > self._usual_bytes(first_timestep, count):
+            candidates: dict[Scheme, bytes] = {chosen: payload}
+            for other in (Scheme.DENSE, Scheme.ZSTD, Scheme.SPARSE, Scheme.ENTROPY):
+                candidates[other] = self._payload(other, sites, first_timestep, count)
+            chosen = min(candidates, key=lambda s: len(candidates[s]))
+            payload = candidates[chosen]
+        if len(payload) > dense_bytes(len(sites)):
+            chosen, payload = Scheme.DENSE, dense.encode(sites)
+        return pack_frame(Frame(chosen, first_timestep, count, payload))
 
     def decode_spikes(self, data: bytes, *, context: bytes = b"") -> SpikeRange:
         """Read a frame bound to ``context``, checking everything before it is unpacked.
@@ -87,10 +102,34 @@ class SpikeCodec:
                 sites = entropy.decode(
                     frame.payload, self._prior(frame.first_timestep, frame.timesteps)
                 )
+            case Scheme.CONTEXT:
+                sites = self._decode_context(frame)
         if len(sites) != count:
             raise CorruptFrameError(f"payload holds {len(sites)} sites, wanted {count}")
         spikes = sites.reshape(frame.timesteps, *tuple(self.shape)[1:])
         return SpikeRange(frame.first_timestep, spikes)
+
+    def _decode_context(self, frame: Frame) -> Sites:
+        if self.context is None:
+            raise CorruptFrameError(
+                "frame scheme is context, and this bundle has no context model: "
+                "send by another scheme, or refit the bundle"
+            )
+        if frame.first_timestep:
+            raise CorruptFrameError(
+                f"frame of scheme context begins at timestep {frame.first_timestep}, wanted 0"
+            )
+        return context.decode(frame.payload, self.context, frame.timesteps)
+
+    @cached_property
+    def _expected_bytes(self) -> npt.NDArray[np.float64]:
+        """Entropy of each timestep under the prior, [T]."""
+        p = self.prior.reshape(self.shape.timesteps, -1) / entropy.PRIOR_ONE
+        bits: npt.NDArray[np.float64] = -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum(axis=1)
+        return bits / 8
+
+    def _usual_bytes(self, first: int, count: int) -> float:
+        return _USUAL * float(self._expected_bytes[first : first + count].sum())
 
     def _prior(self, first: int, count: int) -> Prior:
         return self.prior[first : first + count].reshape(-1)
@@ -105,3 +144,7 @@ class SpikeCodec:
                 return sparse.encode(sites)
             case Scheme.ENTROPY:
                 return entropy.encode(sites, self._prior(first, count))
+            case Scheme.CONTEXT:
+                if self.context is None:
+                    raise ValueError("no context model in this codec")
+                return context.encode(sites, self.context)

@@ -1,0 +1,160 @@
+"""The context model: integers decide, both sides agree, and correlated spikes cost less."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spikebottlenet.codec.context import ContextModel, decode, encode
+from spikebottlenet.codec.context_file import read_context, write_context
+from spikebottlenet.codec.context_tables import ContextTables, known_neighbours
+from spikebottlenet.codec.frame import Scheme
+from spikebottlenet.codec.information import context_bits, prior_bits
+from spikebottlenet.codec.spikes import SpikeCodec
+from spikebottlenet.errors import BundleError, CorruptFrameError
+from spikebottlenet.model.shape import SpikeShape
+from tests.context_models import UNITS, logistic_table, random_model, random_tables
+
+SHAPE = SpikeShape(2, 4, 5, 6)
+SHAPES = st.builds(
+    SpikeShape, st.integers(1, 4), st.integers(1, 20), st.integers(1, 9), st.integers(1, 9)
+)
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def draw(shape: SpikeShape, seed: int, density: float = 0.4) -> np.ndarray:
+    return (np.random.default_rng(seed).random(tuple(shape)) < density).astype(np.uint8)
+
+
+def slow_probabilities(spikes: np.ndarray, tables: ContextTables) -> np.ndarray:
+    """The equation site by site, in int64."""
+    weights, bias, table = (part.astype(np.int64) for part in tables)
+    t, c, h, w = spikes.shape
+    out = np.empty(spikes.shape, np.int64)
+    for step, y, x in np.ndindex(t, h, w):
+        logits = bias[step, :, y, x].copy()
+        for place, (dy, dx) in enumerate(np.ndindex(3, 3)):
+            row, column = y + dy - 1, x + dx - 1
+            if 0 <= row < h and 0 <= column < w:
+                before = spikes[step - 1, :, row, column] if step else np.zeros(c, np.int64)
+                near = np.concatenate([before, spikes[step, :, row, column]]).astype(np.int64)
+                logits += near @ weights[step, (y + x) % 2, place]
+        out[step, :, y, x] = table[np.clip(logits + table.size // 2, 0, table.size - 1)]
+    return out
+
+
+@given(shape=SHAPES, seed=SEEDS)
+@settings(deadline=None, max_examples=40)
+def test_float32_products_give_what_64_bit_integers_give(shape, seed):
+    tables = random_tables(shape, seed)
+    model, spikes = ContextModel(shape, tables), draw(shape, seed)
+    rows = model.probabilities(model.by_place(spikes)).transpose(0, 2, 1).reshape(spikes.shape)
+    np.testing.assert_array_equal(rows * 65_536, slow_probabilities(spikes, tables))
+
+
+@given(shape=SHAPES, seed=SEEDS, data=st.data())
+@settings(deadline=None)
+def test_a_site_changes_no_probability_of_those_coded_before_it(shape, seed, data):
+    model, spikes = random_model(shape, seed), draw(shape, seed)
+    rank = data.draw(st.integers(0, shape.bits - 1))
+    rows = model.by_place(spikes).copy()
+    before = model.probabilities(rows).reshape(-1)[model.order[: rank + 1]]
+    rows.reshape(-1)[model.order[rank]] ^= 1
+    after = model.probabilities(rows).reshape(-1)[model.order[: rank + 1]]
+    np.testing.assert_array_equal(before, after)
+    assert sorted(model.order) == list(range(shape.bits))
+
+
+@given(payload=st.binary(max_size=12), seed=SEEDS)
+@settings(deadline=None, max_examples=300)
+def test_a_payload_is_refused_or_the_very_one_that_is_written(payload, seed):
+    model = random_model(SpikeShape(2, 2, 4, 6), seed % 7)
+    try:
+        spikes = decode(payload, model, 2)
+    except CorruptFrameError:
+        return
+    assert encode(spikes, model) == payload
+
+
+def test_a_frame_from_a_later_timestep_goes_by_the_prior():
+    codec = SpikeCodec(SHAPE, np.full(tuple(SHAPE), 9_000, np.uint16), random_model(SHAPE, 1))
+    spikes = draw(SHAPE, 3, density=0.1)
+    frame = codec.encode_spikes(spikes[1:], first_timestep=1, scheme="context")
+    assert frame[0] & 15 == Scheme.ENTROPY
+    assert codec.decode_spikes(frame).first_timestep == 1
+
+
+def test_a_bundle_without_the_model_refuses_the_scheme_by_name():
+    shape = SpikeShape(2, 16, 8, 8)
+    weights = np.zeros((2, 2, 9, 32, 16), np.int8)
+    bias = np.full(tuple(shape), -2 * UNITS, np.int16)
+    model = ContextModel(shape, ContextTables(weights, bias, logistic_table()))
+    codec = SpikeCodec(shape, np.full(tuple(shape), 9_000, np.uint16), model)
+    frame = codec.encode_spikes(draw(shape, 4, density=0.1), scheme="context")
+    assert frame[0] & 15 == Scheme.CONTEXT
+    with pytest.raises(CorruptFrameError, match="context"):
+        replace(codec, context=None).decode_spikes(frame)
+
+
+def test_a_second_timestep_that_repeats_the_first_costs_a_tenth_of_a_bit_or_less_a_site():
+    # By hand: the same site of the timestep before moves the logit from -6 to +6 nats, so a
+    # repeated site has probability 1 / (1 + e^-6) = 0.9975, or 0.0036 bits; the first timestep
+    # and everything under the prior cost 1 bit a site.
+    shape = SpikeShape(2, 4, 8, 8)
+    weights = np.zeros((2, 2, 9, 8, 4), np.int8)
+    for channel in range(4):
+        weights[1, :, 4, channel, channel] = 12 * 10
+    bias = np.zeros(tuple(shape), np.int16)
+    bias[1] = -6 * 10
+    table = logistic_table()[:: UNITS // 10]
+    model = ContextModel(shape, ContextTables(weights, bias, np.ascontiguousarray(table)))
+    spikes = draw(shape, 5, density=0.5)
+    spikes[1] = spikes[0]
+    prior = np.full(tuple(shape), 32_768, np.uint16)
+    assert prior_bits(spikes, prior) == shape.bits
+    wanted = shape.sites * (1 + np.log2(1 + np.exp(-6)))
+    assert context_bits(spikes, model) == pytest.approx(wanted, rel=1e-3)
+    payload = encode(spikes.reshape(-1), model)
+    assert len(payload) <= context_bits(spikes, model) / 8 + 5
+    np.testing.assert_array_equal(decode(payload, model, 2), spikes.reshape(-1))
+
+
+def future_weights() -> np.ndarray:
+    return np.where(known_neighbours(4), 0, 1).astype(np.int8)[None].repeat(2, axis=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": np.zeros((2, 2, 9, 8, 5), np.int8)}, "weights is"),
+        ({"weights": np.zeros((2, 2, 9, 8, 4), np.int16)}, "int16"),
+        ({"weights": future_weights()}, "not decoded yet"),
+        ({"weights": np.ones((2, 2, 9, 8, 4), np.int8)}, "not decoded yet"),
+        ({"bias": np.zeros((2, 4, 5, 7), np.int16)}, "bias is"),
+        ({"table": np.ones(4, np.uint16)}, "odd length"),
+        ({"table": np.ones((3, 1), np.uint16)}, "odd length"),
+        ({"table": np.zeros(3, np.uint16)}, "none of them 0"),
+        ({"table": np.ones(8_195, np.uint16)}, "at most 8193"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(change, message, tmp_path: Path):
+    path = tmp_path / "context.safetensors"
+    write_context(path, random_tables(SHAPE, 1)._replace(**change))
+    with pytest.raises(BundleError, match=message):
+        read_context(path, SHAPE)
+
+
+def test_a_file_comes_back_as_it_was_and_damaged_ones_are_refused(tmp_path: Path):
+    path = tmp_path / "context.safetensors"
+    tables = random_tables(SHAPE, 2)
+    write_context(path, tables)
+    for got, wanted in zip(read_context(path, SHAPE).tables, tables, strict=True):
+        np.testing.assert_array_equal(got, wanted)
+    whole = path.read_bytes()
+    for damaged in (b"", whole[:-1], whole[:20], whole + bytes(40_000), b"\xff" * 64):
+        path.write_bytes(damaged)
+        with pytest.raises(BundleError):
+            read_context(path, SHAPE)
