@@ -1,43 +1,30 @@
-"""The exact head as an ONNX graph, written node by node from the layer description.
+"""A bundle's head as an ONNX graph, written node by node from the layer description.
 
 Input ``pixels`` uint8 [B, side, side, 3]. Outputs ``spikes`` uint8 [T, B, C, H, W] and, for each
-neuron layer i, ``activity_i`` float32 [B, H, W]: its spikes summed over timesteps and channels.
+neuron layer i, ``activity_i`` [B, H, W], its spikes summed over timesteps and channels: float32
+from the exact head here, int32 from the 8-bit one (``lab.onnx_integer_head``).
 """
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from spikebottlenet.lab.onnx_graph import Graph
+from spikebottlenet.lab.onnx_integer_head import onnx_integer_head
 from spikebottlenet.model.architecture import IMAGE, head_layers
 from spikebottlenet.model.exact import ExactHead, parameter_names
+from spikebottlenet.model.integer_head import IntegerHead
 
 _OPSET = 17  # every runtime since 2022 reads it
 _IR_VERSION = 8
 
 
-class _Graph:
-    """Nodes in order, each with a name of its own for its one output."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.initializers: list[onnx.TensorProto] = []
-
-    def add(
-        self, operator: str, *inputs: str, output: str | None = None, **attributes: object
-    ) -> str:
-        name = output or f"{operator.lower()}_{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
-        return name
-
-    def constant(self, name: str, value: object) -> str:
-        self.initializers.append(numpy_helper.from_array(np.asarray(value), name))
-        return name
-
-
-def onnx_head(head: ExactHead) -> onnx.ModelProto:
+def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
     """Build and check the graph."""
+    if isinstance(head, IntegerHead):
+        return onnx_integer_head(head)
     architecture = head.architecture
-    graph = _Graph()
+    graph = Graph()
     leak = graph.constant("leak", np.float32(architecture.leak))
     one = graph.constant("one", np.float32(1.0))
     first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
@@ -99,7 +86,7 @@ def onnx_head(head: ExactHead) -> onnx.ModelProto:
     return model
 
 
-def _lif(graph: _Graph, currents: list[str], timesteps: int, leak: str, one: str) -> list[str]:
+def _lif(graph: Graph, currents: list[str], timesteps: int, leak: str, one: str) -> list[str]:
     """Spikes of each timestep, by the equations of ``model.neuron`` with threshold 1."""
     spikes: list[str] = []
     potential: str | None = None

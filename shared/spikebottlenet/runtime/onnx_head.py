@@ -1,7 +1,7 @@
 """The head on ONNX Runtime: what the edge runs, and evaluation with it. Imports no torch."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,14 +40,23 @@ class OnnxHead:
             )
         except Exception as error:  # onnxruntime's errors share no root but Exception
             raise BundleError(f"cannot load {path}: {error}") from error
-        self._fan_out = [outflow.astype(np.float64) for outflow in fan_out(architecture)]
+        self._side = architecture.side
+        self._fan_out = [outflow.ravel().astype(np.float64) for outflow in fan_out(architecture)]
         self._macs = stem_macs(architecture)
+
+    def warm_up(self) -> None:
+        """Run one image of nothing, so that the first real one is as fast as the others."""
+        self.outputs(np.zeros((1, self._side, self._side, 3), dtype=np.uint8))
+
+    def outputs(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
+        """The bare graph: spikes and every layer's activity, for pixels [B, side, side, 3]."""
+        return list(self._session.run(None, {"pixels": pixels}))
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> HeadResult:
         """Run pixels [B, side, side, 3]."""
-        spikes, *activity = self._session.run(None, {"pixels": pixels})
-        accumulates = sum(
-            (fired.astype(np.float64) * outflow).sum(axis=(1, 2))
-            for fired, outflow in zip(activity, self._fan_out, strict=True)
-        )
-        return HeadResult(spikes, self._macs, np.asarray(accumulates).astype(np.int64))
+        spikes, *activity = self.outputs(pixels)
+        images = len(pixels)
+        accumulates = np.zeros(images)
+        for fired, outflow in zip(activity, self._fan_out, strict=True):
+            accumulates += fired.reshape(images, -1) @ outflow
+        return HeadResult(spikes, self._macs, accumulates.astype(np.int64))

@@ -1,0 +1,202 @@
+"""The 8-bit head: held to int64 sums written out in NumPy, and to the head it was made from."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from spikebottlenet.bundle import HEAD_ONNX, HEAD_WEIGHTS, Bundle, Half, open_bundle
+from spikebottlenet.errors import BundleError, ConfigError
+from spikebottlenet.lab.onnx_head import onnx_head
+from spikebottlenet.lab.requantise import requantise
+from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
+from spikebottlenet.model.exact import ExactHead, fold_head, parameter_names
+from spikebottlenet.model.integer_head import (
+    IntegerHead,
+    quantise_head,
+    reference_head,
+    scale_name,
+)
+from spikebottlenet.runtime.onnx_head import OnnxHead
+from tests.test_head import SCALE, trained_like
+
+
+def sums(source: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+    """Convolution of [B, C, H, W], tap by tap, in the type of its inputs."""
+    kernel = weight.shape[-1]
+    pad = kernel // 2
+    padded = np.pad(source, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+    side = (source.shape[-1] - 1) // stride + 1
+    total = 0
+    for y in range(kernel):
+        for x in range(kernel):
+            part = padded[:, :, y : y + stride * side : stride, x : x + stride * side : stride][
+                :, :, :side, :side
+            ]
+            total = total + np.einsum("oc,bchw->bohw", weight[:, :, y, x], part)
+    return np.asarray(total)
+
+
+def spikes_in_integers(head: IntegerHead, pixels: np.ndarray) -> list[np.ndarray]:
+    """Spikes int64 [T, B, C, H, W] of every layer; only the stem knows fractions, in float64."""
+    weights = {name: tensor.numpy() for name, tensor in head.weights.items()}
+    image = (pixels.astype(np.float64) - np.array(head.mean_colour)).transpose(0, 3, 1, 2)
+    layers: list[np.ndarray] = []
+    for layer in head_layers(head.architecture):
+        names, bias_name = parameter_names(layer)
+        bias = weights[bias_name][:, None, None]
+        rest, steps = 0.0, []
+        for t in range(head.architecture.timesteps):
+            current: np.ndarray | None = None
+            for synapse, name in zip(layer.synapses, names, strict=True):
+                if synapse.source == IMAGE:
+                    exact = sums(image, weights[name].astype(np.float64), synapse.stride) + bias
+                    part = np.rint(64 * exact)
+                elif name is None:
+                    part = 64 * layers[synapse.source][t]
+                else:
+                    whole = sums(
+                        layers[synapse.source][t], weights[name].astype(np.int64), synapse.stride
+                    )
+                    assert whole.dtype == np.int64
+                    whole = whole + (bias if current is None else 0)
+                    part = np.rint(whole * weights[scale_name(name)][:, None, None])
+                if name is not None:
+                    part = np.clip(part, -64, 191)
+                current = part if current is None else np.clip(current + part, -64, 191)
+            potential = np.clip(np.rint(head.architecture.leak * rest + current), -64, 191)
+            steps.append((potential >= 64).astype(np.int64))
+            rest = potential - 64 * steps[-1]
+        layers.append(np.stack(steps))
+    return layers
+
+
+def small(timesteps: int, after_stage: int, leak: float) -> IntegerHead:
+    architecture = Architecture(
+        width=8,
+        classes=10,
+        side=16,
+        after_stage=after_stage,
+        timesteps=timesteps,
+        leak=leak,
+        threshold=0.5,  # untrained, few neurons of deep layers would reach 1
+    )
+    folded = fold_head(trained_like(architecture), architecture, SCALE)
+    return IntegerHead(architecture, quantise_head(folded, architecture), SCALE.mean_colour)
+
+
+@pytest.fixture(scope="module")
+def shipped(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The shipped bundle on 8-bit weights."""
+    weights = load_file(bundle.path(HEAD_WEIGHTS))
+    manifest = bundle.manifest
+    colour = manifest.preprocess.mean_colour
+    if isinstance(reference_head(manifest.architecture, weights, colour), IntegerHead):
+        return bundle
+    folder = tmp_path_factory.mktemp("bundle") / "integer"
+    requantise(bundle, folder)
+    return open_bundle(folder, Half.LAB)
+
+
+def reference(bundle: Bundle) -> IntegerHead:
+    manifest = bundle.manifest
+    weights = load_file(bundle.path(HEAD_WEIGHTS))
+    head = reference_head(manifest.architecture, weights, manifest.preprocess.mean_colour)
+    assert isinstance(head, IntegerHead)
+    return head
+
+
+@pytest.mark.parametrize(
+    ("timesteps", "after_stage", "leak"),
+    [(1, 1, 0.5), (2, 2, 0.5), (2, 1, 0.25), (3, 2, 0.75), (4, 3, 0.5), (3, 1, 0.0), (2, 1, 1.0)],
+)
+def test_graph_and_torch_give_the_integers_spikes(
+    tmp_path: Path, timesteps: int, after_stage: int, leak: float
+) -> None:
+    head = small(timesteps, after_stage, leak)
+    (tmp_path / "head.onnx").write_bytes(onnx_head(head).SerializeToString())
+    pixels = np.random.default_rng(5).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    layers = spikes_in_integers(head, pixels)
+    engine = OnnxHead(tmp_path / "head.onnx", head.architecture, threads=2)
+    found, *activity = engine.outputs(pixels)
+    torch_spikes, torch_activity = head.run(torch.from_numpy(pixels))
+    assert (found == layers[-1]).all()
+    assert (torch_spikes.numpy() == layers[-1]).all()
+    assert 0.001 < found.mean() < 0.999
+    for layer, of_graph, of_torch in zip(layers, activity, torch_activity, strict=True):
+        assert (of_graph == layer.sum(axis=(0, 2))).all()
+        assert (of_torch.numpy() == layer.sum(axis=(0, 2))).all()
+
+
+def test_the_shipped_head_gives_the_integers_spikes(shipped: Bundle, crops: np.ndarray) -> None:
+    head = reference(shipped)
+    engine = OnnxHead(shipped.path(HEAD_ONNX), shipped.manifest.architecture, threads=1)
+    pixels = np.concatenate(
+        [crops[:3], np.zeros((1, 32, 32, 3), np.uint8), np.full((1, 32, 32, 3), 255, np.uint8)]
+    )
+    expected = spikes_in_integers(head, pixels)[-1]
+    assert (engine.run(pixels).spikes == expected).all()
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_spikes_do_not_depend_on_batch_or_threads(
+    shipped: Bundle, crops: np.ndarray, threads: int
+) -> None:
+    architecture = shipped.manifest.architecture
+    engine = OnnxHead(shipped.path(HEAD_ONNX), architecture, threads=threads)
+    together = engine.run(crops[:6])
+    with torch.inference_mode():
+        expected, _ = reference(shipped).run(torch.from_numpy(crops[:6]))
+    assert (together.spikes == expected.numpy()).all()
+    for index in range(6):
+        alone = engine.run(crops[index : index + 1])
+        assert (alone.spikes[:, 0] == together.spikes[:, index]).all()
+        assert alone.accumulates[0] == together.accumulates[index]
+
+
+def test_weights_are_the_nearest_multiples_of_a_power_of_two() -> None:
+    architecture = Architecture(width=8, classes=10, after_stage=2)
+    folded = fold_head(trained_like(architecture), architecture, SCALE)
+    integers = quantise_head(folded, architecture)
+    for layer in head_layers(architecture)[1:]:
+        names, _ = parameter_names(layer)
+        for name in filter(None, names):
+            scale = integers[scale_name(name)].double()
+            assert (torch.log2(scale) % 1 == 0).all()
+            assert integers[name].dtype == torch.int8
+            assert integers[name].min() >= -127  # two products of a byte by -128 would not fit
+            step = scale[:, None, None, None] / 64
+            inside = integers[name].abs() < 127
+            error = (integers[name] * step - folded[name].double()).abs() / step
+            assert inside.float().mean() > 0.95
+            assert error[inside].max() <= 0.5
+
+
+def test_first_timestep_fires_as_without_rounding() -> None:
+    architecture = Architecture(width=8, classes=10, side=16, after_stage=1, timesteps=1)
+    folded = fold_head(trained_like(architecture), architecture, SCALE)
+    head = IntegerHead(architecture, quantise_head(folded, architecture), SCALE.mean_colour)
+    pixels = torch.randint(0, 256, (8, 16, 16, 3), dtype=torch.uint8)
+    _, exact = ExactHead(architecture, folded, SCALE.mean_colour).run(pixels)
+    _, rounded = head.run(pixels)
+    assert (exact[0] == rounded[0]).all()  # the stem
+
+
+def test_a_leak_whose_sums_would_not_be_exact_is_refused() -> None:
+    architecture = Architecture(width=8, classes=10, after_stage=1, leak=0.3)
+    folded = fold_head(trained_like(architecture), architecture, SCALE)
+    with pytest.raises(ConfigError, match=r"leak is 0\.3, .* multiple of 0\.25"):
+        quantise_head(folded, architecture)
+
+
+def test_a_bundle_is_requantised_once(bundle: Bundle, shipped: Bundle, tmp_path: Path) -> None:
+    assert (shipped.fingerprint == bundle.fingerprint) == (shipped is bundle)
+    size = shipped.path(HEAD_ONNX).stat().st_size
+    assert size < 1.1 * sum(
+        tensor.numel() * tensor.element_size() for tensor in reference(shipped).weights.values()
+    )
+    with pytest.raises(BundleError, match="8-bit weights already"):
+        requantise(shipped, tmp_path / "again")
+    assert not (tmp_path / "again").exists()
