@@ -6,7 +6,7 @@ that has a single image by a turn, not by 500.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -76,7 +76,7 @@ class FairQueue(Generic[J]):
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that would go before one more of this sender's, or with the same turn."""
-        streams = self._clients.get(sender.client, {})
+        streams: Mapping[bytes, deque[J]] = self._clients.get(sender.client, {})
         turn = len(streams.get(sender.stream, ())) + 1
         own = sum(
             min(len(jobs), turn) for stream, jobs in streams.items() if stream != sender.stream

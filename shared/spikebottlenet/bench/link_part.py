@@ -44,9 +44,7 @@ def measure_link(subject: Subject) -> Part:
         running_cloud(subject.bundle_name, subject.folder) as cloud,
         running_edge(subject.bundle_name, subject.folder, cloud.address) as edge,
         running_echo(subject.folder) as echo,
-        running_relay(
-            subject.folder, echo.address, sent_on=max(map(len, subject.frames))
-        ) as relay,
+        running_relay(subject.folder, echo.address, sent_on=max(map(len, subject.frames))) as relay,
     ):
         count = 40 if subject.quick else 600
         servers = _Servers(edge.address, echo.address, relay.address)
@@ -73,7 +71,7 @@ def measure_link(subject: Subject) -> Part:
             unit="ms",
             values=values,
             references=_medians(taken.relayed),
-            reference_is="two grpc.aio echoes in a row, unary and on a stream, processes of their own",
+            reference_is="two grpc.aio echoes in a row, unary and on a stream, each a process",
         ),
     )
     names = (
@@ -97,9 +95,9 @@ def measure_link(subject: Subject) -> Part:
     table = Table("link", "Link", (*columns, "/ echo of the frame"), tuple(rows))
     milder = spread(taken.edge).median / spread(taken.stream).median
     notes = (
-        f"{len(taken.whole)} requests. A request crosses two links (client to edge, edge to cloud), "
-        f"the plain echo one and the relayed echo two. Edge to cloud alone, codec and preprocess taken off as well, is "
-        f"{fixed(milder)} x the echo of the frame on a stream.",
+        f"{len(taken.whole)} requests. A request crosses two links (client to edge, edge to "
+        "cloud), the plain echo one and the relayed echo two. Edge to cloud alone, codec and "
+        f"preprocess taken off as well, is {fixed(milder)} x the echo of the frame on a stream.",
     )
     return Part("link", claims, (table,), notes)
 
