@@ -94,6 +94,17 @@ def test_train_makes_a_bundle_that_evaluates_to_what_it_says(
     assert found["spike_bits"] == 2 * 8 * 8 * 8
     assert found["bit_compression"] == 32 * 8 * 16 * 16 / found["spike_bits"]
     assert found["model"] == bundle.model
+    assert measured.prior_bits_mean is not None
+    assert measured.context_bits_mean is not None
+
+    again = tmp_path / "again"
+    refit = ["model", "refit", str(bundle.folder), "--data", str(data), "--out", str(again)]
+    assert CliRunner().invoke(app, refit, catch_exceptions=False).exit_code == 0
+    assert open_bundle(again, Half.LAB).manifest.files == bundle.manifest.files
+    found_again = open_bundle(again, Half.LAB).manifest.measured
+    assert found_again == measured.model_copy(update={"date": found_again.date})
+    assert CliRunner().invoke(app, refit).exit_code != 0  # the folder exists
+
     arguments += ["--limit", "7", "--split", "train"]
     assert json.loads(CliRunner().invoke(app, arguments).stdout)["images"] == 7
 

@@ -27,7 +27,6 @@ import yaml
 from numpy.lib import format as npy
 from pydantic import Field, StringConstraints
 
-from spikebottlenet.codec.context_file import read_context
 from spikebottlenet.codec.sites import Prior
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.config import Settings, read_yaml
@@ -170,6 +169,9 @@ class Bundle:
             prior = _read_prior(self.path(PRIOR), shape)
             context = None
             if CONTEXT in self.manifest.files:
+                # A client without extras reads manifests, and has no safetensors.
+                from spikebottlenet.codec.context_file import read_context
+
                 context = read_context(self.path(CONTEXT), shape)
             return SpikeCodec(shape, prior, context)
         except (OSError, ValueError) as error:

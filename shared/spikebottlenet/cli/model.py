@@ -1,19 +1,17 @@
-"""``spikebottlenet model``: what a bundle is."""
+"""``spikebottlenet model``: what a bundle is, and a bundle refitted to its head."""
 
 import json
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 import yaml
 
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
+from spikebottlenet.cli.extras import needing_extra
 
-app = typer.Typer(no_args_is_help=True, help="Look at model bundles.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps ``show`` a subcommand while it is the only one."""
+app = typer.Typer(no_args_is_help=True, help="Look at model bundles, and refit them.")
 
 
 @app.command()
@@ -26,7 +24,7 @@ def show(
     """Show a bundle's manifest, what was measured and its fingerprint; checks every file."""
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     manifest = opened.manifest
-    plain = manifest.model_dump(mode="json") | {"fingerprint": opened.fingerprint}
+    plain = manifest.plain() | {"fingerprint": opened.fingerprint}
     if as_json:
         print(json.dumps(plain, ensure_ascii=False))
         return
@@ -42,3 +40,33 @@ def show(
     plain.pop("name")
     print(yaml.safe_dump(plain, sort_keys=False, default_flow_style=None, width=100), end="")
     print(f"classes  {', '.join(names)}")
+
+
+@app.command()
+def refit(
+    bundle: Annotated[
+        str, typer.Argument(help="a bundle's folder with its training.yaml, or 'default'")
+    ],
+    out: Annotated[Path, typer.Option(help="folder to make, with the new bundle")],
+    data: Annotated[
+        str | None, typer.Option(help="local copy or other name of the config's data set")
+    ] = None,
+    images: Annotated[int, typer.Option(min=0, help="fit to the first N images; 0: all")] = 0,
+    threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
+) -> None:
+    """Fit prior, context model and edge exit to the bundle's head again, and measure the result.
+
+    What to run after a head changed: all three are made from its spikes.
+    """
+    with needing_extra("lab"):
+        import torch
+
+        from spikebottlenet.lab.refit import refit_bundle
+    used = threads or os.cpu_count() or 1
+    torch.set_num_threads(used)
+    opened = open_bundle(bundle_folder(bundle), Half.LAB)
+    made = refit_bundle(opened, out, data=data, images=images, threads=used)
+    print(f"{made.folder}  {made.model}")
+    if made.manifest.measured is not None:
+        for key, value in made.manifest.measured.model_dump().items():
+            print(f"{key:>20}  {value}")

@@ -1,4 +1,4 @@
-"""The edge exit trained and the prior counted, from one pass of the exact head over the images."""
+"""One pass of the exact head over the images: the prior counted, the edge exit trained."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from spikebottlenet.codec.entropy import PRIOR_ONE
+from spikebottlenet.codec.frame import dense_bytes
 from spikebottlenet.lab.config import ExitSettings
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.model.shape import SpikeShape
@@ -23,12 +24,14 @@ class HeadPass(NamedTuple):
     rates: npt.NDArray[np.uint8]  # [2 N, C * H * W], spikes summed over timesteps
     labels: npt.NDArray[np.int64]  # [2 N]
     prior: npt.NDArray[np.uint16]  # [T, C, H, W]
+    packed: npt.NDArray[np.uint8]  # [2 N, ceil(T * C * H * W / 8)], an image's bits in that order
 
 
 def run_head(head: OnnxHead, split: ImageSplit, shape: SpikeShape) -> HeadPass:
     """Run every image and its mirror image through the head."""
     count = 2 * len(split)
     rates = np.empty((count, shape.sites), dtype=np.uint8)
+    packed = np.empty((count, dense_bytes(shape.bits)), dtype=np.uint8)
     fired = np.zeros(tuple(shape), dtype=np.int64)
     for mirrored in (False, True):
         images = split.images[:, :, ::-1] if mirrored else split.images
@@ -37,11 +40,13 @@ def run_head(head: OnnxHead, split: ImageSplit, shape: SpikeShape) -> HeadPass:
             spikes = head.run(batch).spikes
             row = start + mirrored * len(split)
             rates[row : row + len(batch)] = spikes.sum(axis=0).reshape(len(batch), -1)
+            images_first = np.moveaxis(spikes, 1, 0).reshape(len(batch), -1)
+            packed[row : row + len(batch)] = np.packbits(images_first, axis=1)
             fired += spikes.sum(axis=1, dtype=np.int64)
     # One imagined spike and silence each (Laplace's rule) keep 0 and 1 out of the table.
     prior = np.rint((fired + 1) / (count + 2) * PRIOR_ONE)
     prior = np.clip(prior, 1, PRIOR_ONE - 1).astype(np.uint16)
-    return HeadPass(rates, np.concatenate([split.labels, split.labels]), prior)
+    return HeadPass(rates, np.concatenate([split.labels, split.labels]), prior, packed)
 
 
 def train_edge_exit(

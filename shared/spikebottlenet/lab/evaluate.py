@@ -13,6 +13,7 @@ from spikebottlenet.bundle import (
     TAIL_WEIGHTS,
     Bundle,
 )
+from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.runtime.edge_exit import EdgeExit
@@ -30,15 +31,18 @@ class Evaluation(NamedTuple):
     top1: float
     top5: float
     edge_exit_top1: float
-    payload_bytes_mean: float
+    payload_bytes_mean: float  # of whole frames
     payload_bytes_p99: float
     firing_rate: float  # of the bottleneck, spikes a site a timestep
     edge_compute_uj: float
     ann_head_uj: float
+    prior_bits_mean: float  # information of an image's spikes under the prior
+    context_bits_mean: float | None  # under the context model, where the bundle has one
 
     def rounded(self) -> dict[str, float]:
-        """By name, to three decimals: what manifests and reports carry."""
-        return {name: round(value, 3) for name, value in self._asdict().items()}
+        """By name, to three decimals, without what was not measured: what manifests carry."""
+        values = self._asdict().items()
+        return {name: round(value, 3) for name, value in values if value is not None}
 
 
 def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evaluation:
@@ -63,14 +67,16 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
     hits = np.zeros(_TOP5, dtype=np.int64)
     exit_hits = spikes_fired = macs = accumulates = 0
     payloads: list[int] = []
+    prior_sum = context_sum = 0.0
     starts = range(0, len(split), _BATCH)
     for start in track(starts, description="evaluate", transient=True):
         labels = split.labels[start : start + _BATCH]
         result = head.run(split.images[start : start + _BATCH])
-        frames = [
-            codec.encode_spikes(np.ascontiguousarray(result.spikes[:, i]))
-            for i in range(len(labels))
-        ]
+        images = [np.ascontiguousarray(result.spikes[:, i]) for i in range(len(labels))]
+        frames = [codec.encode_spikes(spikes) for spikes in images]
+        prior_sum += sum(prior_bits(spikes, codec.prior) for spikes in images)
+        if codec.context is not None:
+            context_sum += sum(context_bits(spikes, codec.context) for spikes in images)
         received = np.stack([codec.decode_spikes(frame).spikes for frame in frames], axis=1)
         ranked = np.argsort(-tail.classify(received), axis=1, kind="stable")[:, :_TOP5]
         hits[: ranked.shape[1]] += (ranked == labels[:, None]).sum(axis=0)
@@ -90,6 +96,8 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
         firing_rate=spikes_fired / (count * architecture.spike_shape.bits),
         edge_compute_uj=compute_uj(macs, accumulates) / count,
         ann_head_uj=compute_uj(manifest.operations.ann_head_macs, 0),
+        prior_bits_mean=prior_sum / count,
+        context_bits_mean=context_sum / count if codec.context is not None else None,
     )
 
 

@@ -14,6 +14,7 @@ from spikebottlenet.accounting.operations import (
     tail_macs,
 )
 from spikebottlenet.bundle import (
+    CONTEXT,
     EXIT_WEIGHTS,
     HEAD_ONNX,
     HEAD_WEIGHTS,
@@ -26,7 +27,9 @@ from spikebottlenet.bundle import (
     file_digest,
     write_manifest,
 )
+from spikebottlenet.codec.context_file import write_context
 from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.context_fit import fit_context
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.edge_exit import run_head, train_edge_exit
 from spikebottlenet.lab.onnx_head import onnx_head
@@ -65,8 +68,8 @@ def export_bundle(
 ) -> Manifest:
     """Write every file of the bundle; ``measured`` is left empty.
 
-    The prior and the edge exit come from the exact head's spikes on ``train_split``, so they fit
-    what will really be sent.
+    Prior, context model and edge exit come from the exact head's spikes on ``train_split``, so
+    they fit what will really be sent.
     """
     folder.mkdir(parents=True, exist_ok=True)
     architecture = config.architecture(len(train_split.class_names))
@@ -78,8 +81,30 @@ def export_bundle(
     (folder / HEAD_ONNX).write_bytes(onnx_head(head).SerializeToString())
     save_file(_half_precision(network.tail.state_dict()), folder / TAIL_WEIGHTS)
     running = OnnxHead(folder / HEAD_ONNX, architecture, threads=threads)
-    seen = run_head(running, train_split, architecture.spike_shape)
+    fit_to_head(running, train_split, config, folder)
+    files = (*Half.LAB.value, CONTEXT)
+    for file in files:
+        (folder / file).chmod(0o644)  # safetensors writes for its owner alone
+    manifest = Manifest(
+        name=name,
+        architecture=architecture,
+        preprocess=config.data.preprocess(),
+        class_names=train_split.class_names,
+        operations=count_operations(architecture),
+        files={file: file_digest(folder / file) for file in sorted(files)},
+    )
+    write_manifest(folder, manifest)
+    return manifest
+
+
+def fit_to_head(head: OnnxHead, split: ImageSplit, config: TrainingConfig, folder: Path) -> None:
+    """Write all that is fitted to a head's spikes: prior, context model and edge exit."""
+    architecture = config.architecture(len(split.class_names))
+    shape = architecture.spike_shape
+    seen = run_head(head, split, shape)
     np.save(folder / PRIOR, seen.prior, allow_pickle=False)
+    tables = fit_context(seen.packed, seen.prior, shape, seed=config.seed)
+    write_context(folder / CONTEXT, tables)
     exit_weights = train_edge_exit(
         config.edge_exit,
         seen,
@@ -88,18 +113,6 @@ def export_bundle(
         seed=config.seed,
     )
     save_file(exit_weights, folder / EXIT_WEIGHTS)
-    for file in Half.LAB.value:
-        (folder / file).chmod(0o644)  # safetensors writes for its owner alone
-    manifest = Manifest(
-        name=name,
-        architecture=architecture,
-        preprocess=config.data.preprocess(),
-        class_names=train_split.class_names,
-        operations=count_operations(architecture),
-        files={file: file_digest(folder / file) for file in sorted(Half.LAB.value)},
-    )
-    write_manifest(folder, manifest)
-    return manifest
 
 
 def _half_precision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
