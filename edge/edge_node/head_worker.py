@@ -47,6 +47,7 @@ class Head:
             bundle.path(HEAD_ONNX), manifest.architecture, threads=settings.threads
         )
         self._exit = EdgeExit.load(bundle.path(EXIT_WEIGHTS))
+        self._head.warm_up()
 
     def exit_probabilities(self, encoded: EncodedImage) -> Probabilities:
         """The edge exit's probabilities [classes]: two small layers, well under a millisecond."""

@@ -40,13 +40,21 @@ class OnnxHead:
             )
         except Exception as error:  # onnxruntime's errors share no root but Exception
             raise BundleError(f"cannot load {path}: {error}") from error
+        self._path = path
         self._side = architecture.side
         self._fan_out = [outflow.ravel().astype(np.float64) for outflow in fan_out(architecture)]
         self._macs = stem_macs(architecture)
 
     def warm_up(self) -> None:
-        """Run one image of nothing, so that the first real one is as fast as the others."""
-        self.outputs(np.zeros((1, self._side, self._side, 3), dtype=np.uint8))
+        """Run one black image, so that the first real one is as fast as the others.
+
+        Raises:
+            BundleError: the graph loads and does not run.
+        """
+        try:
+            self.run(np.zeros((1, self._side, self._side, 3), dtype=np.uint8))
+        except Exception as error:  # as above
+            raise BundleError(f"cannot run {self._path}: {error}") from error
 
     def outputs(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
         """The bare graph: spikes and every layer's activity, for pixels [B, side, side, 3]."""
