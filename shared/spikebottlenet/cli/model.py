@@ -10,6 +10,7 @@ import yaml
 
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
 from spikebottlenet.cli.extras import needing_extra
+from spikebottlenet.cli.measured import print_measured
 
 app = typer.Typer(no_args_is_help=True, help="Look at model bundles, and refit them.")
 
@@ -52,6 +53,9 @@ def refit(
         str | None, typer.Option(help="local copy or other name of the config's data set")
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="fit to the first N images; 0: all")] = 0,
+    head_bits: Annotated[
+        int | None, typer.Option(min=8, max=8, help="put the head on weights of 8 bits first")
+    ] = None,
     threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
 ) -> None:
     """Fit prior, context model and edge exit to the bundle's head again, and measure the result.
@@ -65,8 +69,7 @@ def refit(
     used = threads or os.cpu_count() or 1
     torch.set_num_threads(used)
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
-    made = refit_bundle(opened, out, data=data, images=images, threads=used)
-    print(f"{made.folder}  {made.model}")
-    if made.manifest.measured is not None:
-        for key, value in made.manifest.measured.model_dump().items():
-            print(f"{key:>20}  {value}")
+    made = refit_bundle(
+        opened, out, data=data, images=images, head_bits=head_bits or 0, threads=used
+    )
+    print_measured(made)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from spikebottlenet.cli.extras import needing_extra
+from spikebottlenet.cli.measured import print_measured
 
 
 def train(
@@ -25,7 +26,4 @@ def train(
     with needing_extra("lab"):
         from spikebottlenet.lab.train import train_bundle
     bundle = train_bundle(config, out, name=name or config.stem, data=data)
-    print(f"{bundle.folder}  {bundle.model}")
-    if bundle.manifest.measured is not None:
-        for key, value in bundle.manifest.measured.model_dump().items():
-            print(f"{key:>20}  {value}")
+    print_measured(bundle)

@@ -114,6 +114,7 @@ class TrainingConfig(Settings):
     neuron: NeuronSettings = NeuronSettings()
     loss: LossSettings = LossSettings()
     edge_exit: ExitSettings = ExitSettings()
+    head_bits: Literal[8, 32] = 32  # of the exported head's weights; 8 runs twice as fast
     uncut: Schedule
     cut: Schedule
 

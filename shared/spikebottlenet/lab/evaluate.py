@@ -1,5 +1,6 @@
 """Evaluation of a bundle as it runs: exact head, real frames, tail; no socket between."""
 
+import datetime
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,10 @@ from spikebottlenet.bundle import (
     HEAD_ONNX,
     TAIL_WEIGHTS,
     Bundle,
+    Half,
+    Measured,
+    open_bundle,
+    write_manifest,
 )
 from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.errors import DataError
@@ -99,6 +104,19 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
         prior_bits_mean=prior_sum / count,
         context_bits_mean=context_sum / count if codec.context is not None else None,
     )
+
+
+def measure_bundle(
+    bundle: Bundle, test: ImageSplit, *, data: str, uncut_top1: float | None, threads: int
+) -> Bundle:
+    """Evaluate on the test split and write that into the bundle's manifest."""
+    found = evaluate_bundle(bundle, test, threads=threads)
+    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
+    uncut = None if uncut_top1 is None else round(uncut_top1, 3)
+    about = {"data": data, "split": "test", "date": today, "uncut_top1": uncut}
+    measured = Measured.model_validate(found.rounded() | about)
+    write_manifest(bundle.folder, bundle.manifest.model_copy(update={"measured": measured}))
+    return open_bundle(bundle.folder, Half.LAB)
 
 
 def _right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> int:

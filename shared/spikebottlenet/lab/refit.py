@@ -1,6 +1,5 @@
 """A bundle whose head changed: what is fitted to the head's spikes made again, and measured."""
 
-import datetime
 import shutil
 from pathlib import Path
 
@@ -9,7 +8,6 @@ from spikebottlenet.bundle import (
     HEAD_ONNX,
     Bundle,
     Half,
-    Measured,
     file_digest,
     open_bundle,
     write_manifest,
@@ -18,21 +16,29 @@ from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
-from spikebottlenet.lab.evaluate import evaluate_bundle
+from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import fit_to_head
+from spikebottlenet.lab.requantise import EIGHT, requantise
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
 _TRAINING = "training.yaml"
 
 
 def refit_bundle(
-    bundle: Bundle, out: Path, *, data: str | None = None, images: int = 0, threads: int
+    bundle: Bundle,
+    out: Path,
+    *,
+    data: str | None = None,
+    images: int = 0,
+    head_bits: int = 0,
+    threads: int,
 ) -> Bundle:
     """Copy a bundle to ``out`` with prior, context model and edge exit fitted anew, and measure it.
 
     Its training config, which lies beside it, says which images are held out. ``data`` takes the
-    place of the config's data set; only the first ``images`` are fitted to, where it is not 0. The
-    test split is looked at once, at the end.
+    place of the config's data set; only the first ``images`` are fitted to, where it is not 0. With
+    ``head_bits`` 8 the head is put on 8-bit weights first. The test split is looked at once, at the
+    end.
 
     Raises:
         ConfigError: no training config, or ``out`` exists.
@@ -48,7 +54,10 @@ def refit_bundle(
     whole = load_split(name, "train", bundle.manifest.preprocess)
     split, _ = hold_out(whole, config.data.held_out, seed=config.data.seed)
     test = load_split(name, "test", bundle.manifest.preprocess)
-    shutil.copytree(bundle.folder, out)
+    if head_bits == EIGHT:
+        requantise(bundle, out)
+    else:
+        shutil.copytree(bundle.folder, out)
     head = OnnxHead(out / HEAD_ONNX, bundle.manifest.architecture, threads=threads)
     fit_to_head(head, split.first(images) if images else split, config, out)
     names = sorted({*bundle.manifest.files, CONTEXT})
@@ -57,16 +66,11 @@ def refit_bundle(
     files = {file: file_digest(out / file) for file in names}
     manifest = bundle.manifest.model_copy(update={"files": files, "measured": None})
     write_manifest(out, manifest)
-    found = evaluate_bundle(open_bundle(out, Half.LAB), test, threads=threads)
     before = bundle.manifest.measured
-    measured = Measured.model_validate(
-        {
-            **found.rounded(),
-            "data": config.data.name,
-            "split": "test",
-            "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(),
-            "uncut_top1": before.uncut_top1 if before else None,
-        }
+    return measure_bundle(
+        open_bundle(out, Half.LAB),
+        test,
+        data=config.data.name,
+        uncut_top1=before.uncut_top1 if before else None,
+        threads=threads,
     )
-    write_manifest(out, manifest.model_copy(update={"measured": measured}))
-    return open_bundle(out, Half.LAB)

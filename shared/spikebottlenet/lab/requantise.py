@@ -1,12 +1,10 @@
-"""The bundle of a float32 head with an 8-bit head in its place; nothing is trained.
+"""A head on 8-bit weights in the place of a float32 one; nothing is trained.
 
-    python -m spikebottlenet.lab.requantise BUNDLE FOLDER
-
-Prior, edge exit and what was measured still fit the old head: fit and measure them again.
+Prior, context model, edge exit and what was measured still fit the old head: ``lab.refit`` makes
+them again.
 """
 
 import shutil
-import sys
 from pathlib import Path
 
 import torch
@@ -16,17 +14,16 @@ from spikebottlenet.bundle import (
     HEAD_ONNX,
     HEAD_WEIGHTS,
     Bundle,
-    Half,
     Manifest,
-    bundle_folder,
     file_digest,
-    open_bundle,
     write_manifest,
 )
-from spikebottlenet.errors import BundleError, SpikeBottleNetError
+from spikebottlenet.errors import BundleError
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.model.exact import ExactHead
 from spikebottlenet.model.integer_head import IntegerHead, quantise_head, reference_head
+
+EIGHT = 8  # bits
 
 
 def requantise(bundle: Bundle, folder: Path) -> Manifest:
@@ -39,17 +36,27 @@ def requantise(bundle: Bundle, folder: Path) -> Manifest:
     manifest = bundle.manifest
     architecture, colour = manifest.architecture, manifest.preprocess.mean_colour
     weights = load_file(bundle.path(HEAD_WEIGHTS))
-    if not isinstance(reference_head(architecture, weights, colour), ExactHead):
+    head = reference_head(architecture, weights, colour)
+    if not isinstance(head, ExactHead):
         raise BundleError(f"the head in {bundle.folder} has 8-bit weights already: use it as it is")
-    head = IntegerHead(architecture, quantise_head(weights, architecture), colour)
     shutil.copytree(bundle.folder, folder)
-    write_head(head, folder)
+    write_head(eight_bit(head), folder)
     files = manifest.files | {
         name: file_digest(folder / name) for name in (HEAD_ONNX, HEAD_WEIGHTS)
     }
     changed = manifest.model_copy(update={"files": files, "measured": None})
     write_manifest(folder, changed)
     return changed
+
+
+def eight_bit(head: ExactHead) -> IntegerHead:
+    """The same head on 8-bit weights.
+
+    Raises:
+        ConfigError: its leak is not one that an 8-bit head can have.
+    """
+    weights = quantise_head(head.weights, head.architecture)
+    return IntegerHead(head.architecture, weights, head.mean_colour)
 
 
 def write_head(head: ExactHead | IntegerHead, folder: Path) -> None:
@@ -60,19 +67,3 @@ def write_head(head: ExactHead | IntegerHead, folder: Path) -> None:
     save_file(weights, folder / HEAD_WEIGHTS)
     (folder / HEAD_WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
     (folder / HEAD_ONNX).write_bytes(onnx_head(head).SerializeToString())
-
-
-def main(arguments: list[str]) -> None:
-    """Entry point."""
-    if len(arguments) != 2:
-        sys.exit(__doc__)
-    source, folder = bundle_folder(arguments[0]), Path(arguments[1])
-    try:
-        manifest = requantise(open_bundle(source, Half.LAB), folder)
-    except (SpikeBottleNetError, FileExistsError) as error:
-        sys.exit(f"requantise: {error}")
-    print(f"{folder}: fingerprint {manifest.fingerprint}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

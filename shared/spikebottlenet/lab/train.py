@@ -1,18 +1,17 @@
 """A whole training: un-cut network, cut network, bundle, and the test split once at the end."""
 
-import datetime
 import shutil
 from pathlib import Path
 
 import torch
 
-from spikebottlenet.bundle import Bundle, Half, Manifest, Measured, open_bundle, write_manifest
+from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.cut import train_cut
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
-from spikebottlenet.lab.evaluate import evaluate_bundle
+from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.uncut import train_uncut, uncut_accuracy
 from spikebottlenet.model.resnet import ResNet18
@@ -57,35 +56,15 @@ def finish(
     """Export the two trained networks, measure the bundle on the test split, write that down."""
     folder = out / "bundle"
     threads = torch.get_num_threads()
-    manifest = export_bundle(cut, config, train_split, folder, name=name, threads=threads)
+    export_bundle(cut, config, train_split, folder, name=name, threads=threads)
     copy_record(out, config_path, folder)
     test = load_split(source, "test", config.data.preprocess())
-    pixels = config.data.scale
-    measured = _measure(
+    return measure_bundle(
         open_bundle(folder, Half.LAB),
         test,
         data=config.data.name,
-        uncut_top1=uncut_accuracy(uncut, test, pixels),
+        uncut_top1=uncut_accuracy(uncut, test, config.data.scale),
         threads=threads,
-    )
-    final = Manifest.model_validate(manifest.model_dump() | {"measured": measured.model_dump()})
-    write_manifest(folder, final)
-    return open_bundle(folder, Half.LAB)
-
-
-def _measure(
-    bundle: Bundle, test: ImageSplit, *, data: str, uncut_top1: float, threads: int
-) -> Measured:
-    found = evaluate_bundle(bundle, test, threads=threads)
-    today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
-    return Measured.model_validate(
-        {
-            **found.rounded(),
-            "data": data,
-            "split": "test",
-            "date": today,
-            "uncut_top1": round(uncut_top1, 3),
-        }
     )
 
 
