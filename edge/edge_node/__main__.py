@@ -11,7 +11,7 @@ from edge_node.cloud_link import CloudLink
 from edge_node.cloud_stream import Connect, Connection
 from edge_node.delivery import Delivery
 from edge_node.fetch import MAX_PART_BYTES, bundle_for_start
-from edge_node.head_worker import Head, HeadWorker
+from edge_node.head_worker import Head, HeadWorker, Turns
 from edge_node.models import ServedModel, ServedModels
 from edge_node.queue import DurableQueue
 from edge_node.queue_command import queue_main
@@ -67,6 +67,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     stop = stop_requested()
     ledger = WireLedger(KernelCounters(port=_port(settings.cloud), side=Side.REMOTE))
     connect = _connector(settings)
+    turns = Turns()
 
     def build(bundle: Bundle) -> ServedModel:
         link = CloudLink(
@@ -76,7 +77,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
             deadline_ms=settings.deadline_ms,
             max_in_flight=settings.max_in_flight,
         )
-        return ServedModel(bundle, Head(bundle, settings), link)
+        return ServedModel(bundle, Head(bundle, settings, turns), link)
 
     def deliver(queue: DurableQueue) -> Delivery:
         return Delivery(

@@ -1,0 +1,52 @@
+"""The edge decodes the next file while a head runs, and never runs two heads at once."""
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_node import head_worker
+from edge_node.head_worker import Head, HeadWorker, Turns
+from edge_node.settings import EdgeSettings
+from spikebottlenet.bundle import Bundle
+from spikebottlenet.errors import ImageError
+
+
+async def test_a_file_is_decoded_while_another_ones_head_runs(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(bundle, EdgeSettings(), Turns())
+    side = bundle.manifest.preprocess.side
+    second_decoded, running = threading.Event(), threading.Lock()
+    decoded: list[bytes] = []
+    really = head._head.run
+
+    def read(image: bytes, *_: object, **__: object) -> np.ndarray:
+        if image == b"bad":
+            raise ImageError("no image")
+        decoded.append(image)
+        if len(decoded) == 2:
+            second_decoded.set()
+        return np.zeros((side, side, 3), np.uint8)
+
+    def run(pixels: np.ndarray) -> Any:
+        assert running.acquire(blocking=False)  # one head at a time
+        try:
+            assert second_decoded.wait(30)  # while this head has its turn
+            return really(pixels)
+        finally:
+            running.release()
+
+    monkeypatch.setattr(head_worker, "read_image", read)
+    monkeypatch.setattr(head._head, "run", run)
+    deadline = time.monotonic() + 60
+    with HeadWorker(max_waiting=8).running() as worker:
+        files = (b"one", b"bad", b"two", b"three")
+        asked = [worker.encode(head, file, deadline=deadline) for file in files]
+        one, bad, two, three = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(bad, ImageError)
+    assert one.frame == two.frame == three.frame
+    assert sorted(decoded) == [b"one", b"three", b"two"]
