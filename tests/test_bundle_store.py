@@ -50,7 +50,7 @@ def renamed(name: str) -> Bundle:
 
 
 def files_of(bundle: Bundle) -> Chunks:
-    return {name: bundle.path(name).read_bytes() for name in Half.EDGE.value}
+    return {name: bundle.path(name).read_bytes() for name in bundle.manifest.files_of(Half.EDGE)}
 
 
 def install(store: BundleStore, bundle: Bundle, files: Chunks | None = None) -> Path:

@@ -126,7 +126,7 @@ async def test_a_cloud_node_s_bundle_is_fetched_and_opens(
         assert store.current is not None
         assert open_bundle(store.current, Half.EDGE).manifest == bundle.manifest
         assert {path.name for path in store.current.iterdir()} == {
-            *Half.EDGE.value,
+            *bundle.manifest.files_of(Half.EDGE),
             "manifest.yaml",
         }
         await fetch_bundle(stub, store, fingerprint=bytes.fromhex(other.fingerprint))
@@ -143,19 +143,19 @@ async def test_what_is_here_already_is_not_sent_again(store: BundleStore) -> Non
     async with serving(honest(two)) as (cloud, stub):
         metadata = (("authorization", "Bearer x"),)
         place = await fetch_bundle(stub, store, metadata=metadata)
-        assert cloud.asked == [[], list(Half.EDGE.value)]
+        assert cloud.asked == [[], list(two.manifest.files_of(Half.EDGE))]
         assert [sent["authorization"] for sent in cloud.metadata] == ["Bearer x"] * 2
         store.rollback(Half.EDGE)
         assert await fetch_bundle(stub, store) == place == store.current
-        assert cloud.asked == [[], list(Half.EDGE.value), []]
+        assert cloud.asked == [[], list(two.manifest.files_of(Half.EDGE)), []]
         (place / PRIOR).write_bytes(b"damaged")
         await fetch_bundle(stub, store)
-        assert cloud.asked[3:] == [[], list(Half.EDGE.value)]
+        assert cloud.asked[3:] == [[], list(two.manifest.files_of(Half.EDGE))]
         assert store.holds(two.fingerprint, Half.EDGE)
 
 
 TWO = renamed("two")
-WHOLE = file_parts(TWO, list(Half.EDGE.value))
+WHOLE = file_parts(TWO, list(TWO.manifest.files_of(Half.EDGE)))
 ALTERED = chunk(HEAD_ONNX, 0, bytes(CHUNK))
 
 

@@ -109,7 +109,8 @@ async def fetch_bundle(
                     return current
             if await _on_disk(partial(store.holds, found, Half.EDGE)):
                 return await _on_disk(partial(store.use, found))
-            folder = await _files(stub, store, text, found, metadata, patience.silence_s)
+            names = manifest.files_of(Half.EDGE)
+            folder = await _files(stub, store, text, found, names, metadata, patience.silence_s)
     except TimeoutError:
         raise UnavailableError(
             f"the cloud did not send the bundle within {patience.whole_s:g} s: try again later"
@@ -139,10 +140,11 @@ async def _files(
     store: BundleStore,
     text: str,
     fingerprint: str,
+    names: tuple[str, ...],
     metadata: _Metadata,
     silence_s: float,
 ) -> Path:
-    request = GetModelRequest(files=Half.EDGE.value, fingerprint=bytes.fromhex(fingerprint))
+    request = GetModelRequest(files=names, fingerprint=bytes.fromhex(fingerprint))
     call = stub.GetModel(request, metadata=tuple(metadata))
     try:
         async with _receiving(store, text, fingerprint) as incoming:

@@ -127,9 +127,10 @@ class IncomingBundle:
     def _begin(self, name: str) -> None:
         self.close()
         # A half's names are plain ones, so that nothing is written outside of the folder.
-        if name not in self.half.value or name not in self.manifest.files:
+        wanted = self.manifest.files_of(self.half)
+        if name not in wanted or name not in self.manifest.files:
             raise BundleError(
-                f"file {name!r} was not asked for, wanted {', '.join(self.half.value)}: {_AGAIN}"
+                f"file {name!r} was not asked for, wanted {', '.join(wanted)}: {_AGAIN}"
             )
         if name in self._names:
             raise BundleError(f"{name} comes a second time: {_AGAIN}")

@@ -11,7 +11,8 @@ def open_target() -> Target:
     """Open a bundle as an edge does, and read what a daemon reads of it."""
     holder = tempfile.TemporaryDirectory(prefix="fuzz-manifest-")
     folder = Path(holder.name)
-    for name in Half.EDGE.value:
+    shipped = open_bundle(default_bundle(), Half.EDGE).manifest
+    for name in shipped.files_of(Half.EDGE):
         (folder / name).symlink_to(default_bundle() / name)
 
     def run(data: bytes) -> None:

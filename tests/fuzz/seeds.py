@@ -11,10 +11,12 @@ from safetensors.numpy import save
 
 from spikebottlenet.bundle import Half, default_bundle, open_bundle
 from spikebottlenet.codec.frame import CRC_BYTES, bind_frame
+from spikebottlenet.model.shape import SpikeShape
 from spikebottlenet.rpc.checks import frame_context, with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import InferRequest, Open, StreamRequest
+from tests.context_models import random_tables
 
-_SCHEMES = ("dense", "zstd", "sparse", "entropy")
+_SCHEMES = ("dense", "zstd", "sparse", "entropy", "context")
 
 
 def seeds(name: str) -> list[bytes]:
@@ -82,7 +84,7 @@ def _manifests() -> Iterator[bytes]:
     plain = manifest.model_dump(mode="json")
     architecture = plain["architecture"] | {"classes": 2}
     operations = plain["operations"] | {"head_layers": plain["operations"]["head_layers"][:1]}
-    files = {name: plain["files"][name] for name in Half.EDGE.value}
+    files = {name: plain["files"][name] for name in manifest.files_of(Half.EDGE)}
     small = plain | {"architecture": architecture, "class_names": ["a", "b"]}
     small |= {"operations": operations, "files": files}
     yield yaml.safe_dump(small, sort_keys=False).encode()
@@ -103,6 +105,12 @@ def _weights() -> Iterator[bytes]:
         file = io.BytesIO()
         np.save(file, array)
         yield b"\0" + file.getvalue()
+    for spoilt in (None, "weights", "bias", "table"):
+        tables = random_tables(SpikeShape(2, 1, 1, 1), 0)._asdict()
+        tables["table"] = np.array([1, 32_768, 65_535], np.uint16)
+        if spoilt:
+            tables[spoilt] = tables[spoilt][:-1]
+        yield b"\2" + save(tables)
     ones = {"hidden.weight": (2, 2), "hidden.bias": (2,), "out.weight": (2, 2), "out.bias": (2,)}
     for kind in (np.float32, np.float16, np.int64):
         yield b"\1" + save({name: np.ones(shape, kind) for name, shape in ones.items()})
