@@ -55,8 +55,10 @@ class Pass:
     channels: slice
     places: Index  # [n], y * W + x
     fields: Index  # [n, 9], places too; H * W stands for beyond the border
-    weights: Exact  # [18 C, channels]
+    first_input: int  # C at timestep 0, which has none before it; else 0
+    weights: Exact  # [9 * inputs, channels]
     bias: Exact  # [n, channels], plus the middle of the table
+    informed: bool  # whether any neighbour counts
 
 
 @dataclass(frozen=True)
@@ -90,9 +92,8 @@ class ContextModel:
 
     @cached_property
     def weights(self) -> Exact:
-        """Weights as matrices, [T, colour, 18 C, C]."""
-        t, c = self.shape.timesteps, self.shape.channels
-        return self.tables.weights.reshape(t, COLOURS, -1, c).astype(np.float32)
+        """Weights as the tables have them, [T, colour, 9, 2 C, C]."""
+        return self.tables.weights.astype(np.float32)
 
     @cached_property
     def bias(self) -> Exact:
@@ -105,19 +106,26 @@ class ContextModel:
     def passes(self) -> list[Pass]:
         """In the order of coding; every one has sites."""
         return [
-            Pass(
-                timestep=t,
-                channels=half,
-                places=places,
-                fields=self.fields[colour],
-                weights=np.ascontiguousarray(self.weights[t, colour, :, half]),
-                bias=np.ascontiguousarray(self.bias[t, places, half]),
-            )
+            self._pass(t, half, colour)
             for t in range(self.shape.timesteps)
             for half in channel_halves(self.shape.channels)
             for colour, places in enumerate(self.places)
             if places.size
         ]
+
+    def _pass(self, t: int, half: slice, colour: int) -> Pass:
+        first_input = 0 if t else self.shape.channels
+        weights = self.weights[t, colour][:, first_input:, half]
+        return Pass(
+            timestep=t,
+            channels=half,
+            places=self.places[colour],
+            fields=self.fields[colour],
+            first_input=first_input,
+            weights=weights.reshape(-1, half.stop - half.start),
+            bias=np.ascontiguousarray(self.bias[t, self.places[colour], half]),
+            informed=bool(weights.any()),
+        )
 
     @cached_property
     def order(self) -> Index:
@@ -144,10 +152,9 @@ class ContextModel:
             near[:-1, :channels] = near[:-1, channels:]
             near[:-1, channels:] = rows[t]
             for colour, places in enumerate(self.places):
-                around = near.take(self.fields[colour], axis=0).reshape(
-                    len(places), FIELD * 2 * channels
-                )
-                logits[t, places] = around @ self.weights[t, colour]
+                around = near.take(self.fields[colour], axis=0)
+                around = around.reshape(len(places), FIELD * 2 * channels)
+                logits[t, places] = around @ self.weights[t, colour].reshape(-1, channels)
         logits += self.bias[:count]
         return self.table.take(logits.astype(np.intp), mode="clip")
 
@@ -182,20 +189,22 @@ def decode(payload: bytes, model: ContextModel, timesteps: int) -> Sites:
         raise CorruptFrameError("payload ends in a zero byte, which is never written: resend it")
     padded = payload.ljust(-(-len(payload) // _WORD_BYTES) * _WORD_BYTES, b"\0")
     coder = constriction.stream.stack.AnsCoder(np.frombuffer(padded, "<u4").astype(np.uint32))
-    channels = model.shape.channels
-    near = np.zeros((timesteps + 1, model.area + 1, 2 * channels), dtype=np.float32)
+    bernoulli, channels = _bernoulli(), model.shape.channels
+    near = np.zeros((timesteps, model.area + 1, 2 * channels), dtype=np.float32)
     for one in model.passes:
         if one.timestep == timesteps:
             break
-        now = near[one.timestep]
-        around = now.take(one.fields, axis=0).reshape(len(one.places), -1)
-        logits = around @ one.weights
-        logits += one.bias
+        now, logits = near[one.timestep], one.bias
+        if one.informed:
+            around = now[:, one.first_input :].take(one.fields, axis=0)
+            logits = around.reshape(len(one.places), -1) @ one.weights
+            logits += one.bias
         chances = model.table.take(logits.astype(np.intp), mode="clip")
-        symbols = coder.decode(_bernoulli(), chances.reshape(-1)).reshape(chances.shape)
+        symbols = coder.decode(bernoulli, chances.reshape(-1)).reshape(chances.shape)
         now[one.places, channels + one.channels.start : channels + one.channels.stop] = symbols
-        near[one.timestep + 1, one.places, one.channels] = symbols
+        if one.timestep + 1 < timesteps:
+            near[one.timestep + 1, one.places, one.channels] = symbols
     if not coder.is_empty():
         raise CorruptFrameError("payload is not the code of any spikes: resend it")
-    spikes = near[:timesteps, :-1, channels:].transpose(0, 2, 1)
+    spikes = near[:, :-1, channels:].transpose(0, 2, 1)
     return np.ascontiguousarray(spikes, dtype=np.uint8).reshape(-1)
