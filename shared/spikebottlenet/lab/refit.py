@@ -54,23 +54,26 @@ def refit_bundle(
     whole = load_split(name, "train", bundle.manifest.preprocess)
     split, _ = hold_out(whole, config.data.held_out, seed=config.data.seed)
     test = load_split(name, "test", bundle.manifest.preprocess)
+    making = out.with_name(f"{out.name}.unfinished")
+    shutil.rmtree(making, ignore_errors=True)
     if head_bits == EIGHT:
-        requantise(bundle, out)
+        requantise(bundle, making)
     else:
-        shutil.copytree(bundle.folder, out)
-    head = OnnxHead(out / HEAD_ONNX, bundle.manifest.architecture, threads=threads)
-    fit_to_head(head, split.first(images) if images else split, config, out)
+        shutil.copytree(bundle.folder, making)
+    head = OnnxHead(making / HEAD_ONNX, bundle.manifest.architecture, threads=threads)
+    fit_to_head(head, split.first(images) if images else split, config, making)
     names = sorted({*bundle.manifest.files, CONTEXT})
     for file in names:
-        (out / file).chmod(0o644)  # safetensors writes for its owner alone
-    files = {file: file_digest(out / file) for file in names}
-    manifest = bundle.manifest.model_copy(update={"files": files, "measured": None})
-    write_manifest(out, manifest)
+        (making / file).chmod(0o644)  # safetensors writes for its owner alone
+    files = {file: file_digest(making / file) for file in names}
+    write_manifest(making, bundle.manifest.model_copy(update={"files": files, "measured": None}))
     before = bundle.manifest.measured
-    return measure_bundle(
-        open_bundle(out, Half.LAB),
+    measure_bundle(
+        open_bundle(making, Half.LAB),
         test,
         data=config.data.name,
         uncut_top1=before.uncut_top1 if before else None,
         threads=threads,
     )
+    making.rename(out)
+    return open_bundle(out, Half.LAB)
