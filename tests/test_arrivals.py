@@ -8,10 +8,9 @@ import socket
 import time
 from pathlib import Path
 
-import pytest
-
+from spikebottlenet.errors import OverloadedError
 from spikebottlenet.rpc.backlog import limit_backlog
-from spikebottlenet.rpc.limits import Client, Clients, ServerLimits, TokenBucket
+from spikebottlenet.rpc.limits import Clients, ServerLimits, TokenBucket
 from spikebottlenet.rpc.v1.coinference_pb2 import StreamRequest
 from tests.conftest import Start
 from tests.door import asking, echo_server
@@ -31,16 +30,33 @@ class Stopped:
 def test_those_above_the_rate_queue_one_behind_the_other() -> None:
     clock = Stopped()
     bucket = TokenBucket(rate=4.0, burst=2, clock=clock)
-    assert [bucket.take_later() for _ in range(5)] == [0.0, 0.0, 0.25, 0.5, 0.75]
+    assert [bucket.take_later(1.0) for _ in range(5)] == [0.0, 0.0, 0.25, 0.5, 0.75]
     clock.now = 1.0  # all three are in, and a quarter of a second has gone by since
-    assert [bucket.take_later() for _ in range(2)] == [0.0, 0.25]
+    assert [bucket.take_later(1.0) for _ in range(2)] == [0.0, 0.25]
+    bucket.give_back()
+    assert bucket.take_later(1.0) == 0.25
 
 
-def test_the_streams_of_one_client_hold_up_no_other() -> None:
-    clients = Clients(ServerLimits(stream_rate=10.0, stream_burst=1), Stopped())
-    greedy = [clients.get("greedy").stream_wait_s() for _ in range(100)]
-    assert greedy[-1] == pytest.approx(9.9)
-    assert clients.get("other").stream_wait_s() == 0.0
+def test_nobody_queues_for_longer_than_the_bound() -> None:
+    bucket = TokenBucket(rate=4.0, burst=1, clock=Stopped())
+    assert [bucket.take_later(0.5) for _ in range(3)] == [0.0, 0.25, 0.5]
+    assert [bucket.take_later(0.5) for _ in range(3)] == [0.75, 0.75, 0.75]  # none was taken
+
+
+async def test_the_streams_of_one_client_hold_up_no_other() -> None:
+    clients = Clients(ServerLimits(stream_rate=10.0, stream_burst=1))
+    greedy = clients.get("greedy")
+    await greedy.stream_turn()
+    waiting = [asyncio.create_task(greedy.stream_turn()) for _ in range(100)]
+    await asyncio.wait_for(clients.get("other").stream_turn(), 0.05)
+    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+    refused = [task.exception() for task in done if task.exception()]
+    assert isinstance(refused[0], OverloadedError)
+    assert refused[0].retry_after_s > 1
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    await asyncio.wait_for(greedy.stream_turn(), 0.5)  # those that gave up stand before nobody
 
 
 async def test_streams_above_the_rate_begin_later_and_all_begin() -> None:
@@ -107,8 +123,3 @@ def test_only_sockets_that_listen_at_the_port_are_touched() -> None:
         assert limit_backlog(six.getsockname()[1], 5) == 1
         with socket.create_connection(other.getsockname()) as line:
             assert limit_backlog(line.getsockname()[1], 5) == 0
-
-
-def test_a_client_without_limits_waits_for_nothing() -> None:
-    client = Client("one", ServerLimits(), Stopped())
-    assert [client.stream_wait_s() for _ in range(32)] == [0.0] * 32

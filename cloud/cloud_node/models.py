@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from spikebottlenet.bundle import TAIL_WEIGHTS, Bundle, Half, open_bundle
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import ConfigError, ModelMismatchError
@@ -28,7 +30,11 @@ def load_model(folder: Path, *, device: str) -> ServedModel:
     """
     bundle = open_bundle(folder, Half.CLOUD)
     weights, architecture = bundle.path(TAIL_WEIGHTS), bundle.manifest.architecture
-    return ServedModel(bundle, bundle.codec(), TorchTail(weights, architecture, device=device))
+    codec, tail = bundle.codec(), TorchTail(weights, architecture, device=device)
+    # Once through, so that the first image is as fast as the next.
+    silent = np.zeros(tuple(codec.shape), dtype=np.uint8)
+    tail.classify(codec.decode_spikes(codec.encode_spikes(silent)).spikes[:, None])
+    return ServedModel(bundle, codec, tail)
 
 
 class ServedModels:

@@ -99,6 +99,8 @@ class Session:
                 try:
                     departure = await asyncio.wait_for(self._out.next(), wait_s)
                 except TimeoutError:
+                    if self._tasks or self._partial:  # what was sent is still answered
+                        continue
                     return
                 if departure is None:
                     break
@@ -131,6 +133,10 @@ class Session:
 
     async def _take_batch(self, batch: RequestBatch, message_bytes: int) -> None:
         """Take requests that came in one message, as if each had come by itself."""
+        if message_bytes > BATCH_BYTES:
+            raise RequestError(
+                f"batch of {message_bytes} bytes, wanted at most {BATCH_BYTES}: send smaller ones"
+            )
         damage: CorruptFrameError | None = None
         if self._open.checked:
             try:
@@ -138,10 +144,11 @@ class Session:
             except CorruptFrameError as error:
                 damage = error
         sizes = [request.ByteSize() for request in batch.requests]
-        parts = shares(message_bytes, sizes) if sizes else []
+        parts = shares(message_bytes, sizes)
         for request, size, share in zip(batch.requests, sizes, parts, strict=True):
             if not request.HasField("open") and not request.HasField("batch"):
                 await self._take(request, size, share)
+                await asyncio.sleep(0)  # other streams have their turns between two images
             elif damage is None:
                 raise RequestError("a batch has more than spikes: put only those into it")
         if damage is not None:
@@ -210,13 +217,7 @@ class Session:
     async def _try_early(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Answer from the timesteps so far if they are sure enough."""
         try:
-            prediction = await self._inference.predict(
-                self.model,
-                received,
-                sequence=sequence,
-                deadline_s=deadline_s,
-                stream=self._open.stream_id,
-            )
+            prediction = await self._predict(sequence, received, deadline_s)
         except SpikeBottleNetError as error:
             await self._fail(sequence, error, more=True)
             return
@@ -228,6 +229,17 @@ class Session:
         self._cache.put(RequestKey(self._open.stream_id, sequence), answer)
         self._ignore_rest_of(sequence)  # which an edge that listens does not send
         answer.set_result(self._respond(received, prediction))
+
+    async def _predict(
+        self, sequence: int, received: Received, deadline_s: float | None
+    ) -> Prediction:
+        return await self._inference.predict(
+            self.model,
+            received,
+            sequence=sequence,
+            deadline_s=deadline_s,
+            stream=self._open.stream_id,
+        )
 
     def _ignore_rest_of(self, sequence: int) -> None:
         self._partial.pop(sequence, None)
@@ -246,13 +258,7 @@ class Session:
         outcome: Prediction | SpikeBottleNetError
         try:
             with self._client.request():
-                outcome = await self._inference.predict(
-                    self.model,
-                    received,
-                    sequence=sequence,
-                    deadline_s=deadline_s,
-                    stream=self._open.stream_id,
-                )
+                outcome = await self._predict(sequence, received, deadline_s)
         except SpikeBottleNetError as error:
             outcome = error
         except Exception:  # a mistake of ours costs this request a try, and no other anything

@@ -136,7 +136,7 @@ class HeadWorker:
             raise OverloadedError(
                 f"{self._waiting} images wait for the head already: try again later, or raise "
                 "max_waiting",
-                retry_after_s=self._image_s * self._waiting / 2,
+                retry_after_s=self._image_s * self._waiting / (2 * _STAGES),
             )
         self._waiting += 1
         try:

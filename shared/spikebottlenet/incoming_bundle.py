@@ -40,7 +40,6 @@ def parse_manifest(text: str, *, fingerprint: str = "") -> Manifest:
         understood = manifest.fingerprint
     except (ConfigError, ValueError, RecursionError) as error:
         reason = str(error)[:_MAX_REASON]  # it quotes what came
-        reason = str(error)[:_MAX_REASON]  # it quotes what came
         raise BundleError(
             f"manifest not understood: {reason}; install a matching version"
         ) from error

@@ -46,6 +46,8 @@ def shares(message_bytes: int, parts: Sequence[int]) -> list[int]:
     ``parts`` are the parts' own sizes; what the message has beside them is split evenly, the first
     ones taking a byte more where it does not divide.
     """
+    if not parts:
+        return []
     each, over = divmod(framed_bytes(message_bytes) - sum(parts), len(parts))
     return [size + each + (index < over) for index, size in enumerate(parts)]
 

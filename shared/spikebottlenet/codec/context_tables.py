@@ -17,7 +17,7 @@ from spikebottlenet.model.shape import SpikeShape
 FIELD = 9  # neighbours by place: rows dy = -1, 0, 1 of dx = -1, 0, 1
 COLOURS = 2  # of the checkerboard
 MAX_TABLE = 8_193  # logits
-_MAX_CHANNELS = 4_096  # keeps every sum below 2^24: 9 * 2 * 4,096 * 128 + 2^16
+_MAX_CHANNELS = 512  # the tables grow by its square; sums stay below 2^24 up to 4,096
 _HALVES = 2
 
 

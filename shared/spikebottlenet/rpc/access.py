@@ -6,7 +6,6 @@ bits: one subscriber has all the others). No message is read from a call before 
 that strangers cost their headers and no more.
 """
 
-import asyncio
 import ipaddress
 import logging
 import time
@@ -82,7 +81,7 @@ class Door(grpc.aio.ServerInterceptor):
                 with ExitStack() as places:
                     valid = places.enter_context(enter(handler, context))
                     if handler.request_streaming:
-                        await _turn_of_a_stream()
+                        await current_client().stream_turn()
                     messages = Messages(requests, silent_s=self._limits.silent_s, valid=valid)
                     answered = await answer(handler, messages, context)
                     # Held until gRPC has sent the answer: whoever does not read it keeps a place.
@@ -151,12 +150,6 @@ class Door(grpc.aio.ServerInterceptor):
             "refused a call",
             extra=fields(peer=peer, method=method, code=code, reason=str(error), calls=calls),
         )
-
-
-async def _turn_of_a_stream() -> None:
-    wait_s = current_client().stream_wait_s()
-    if wait_s > 0:
-        await asyncio.sleep(wait_s)
 
 
 def _token(context: Context) -> str | None:

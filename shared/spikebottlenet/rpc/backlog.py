@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_DESCRIPTORS = Path("/proc/self/fd")
+
 
 def limit_backlog(port: int, connections: int) -> int:
     """Let so many connections wait at ``port``; returns how many of our sockets listen there."""
@@ -31,11 +33,8 @@ def listeners(port: int) -> Iterator[list[socket.socket]]:
         for number in _open_sockets():
             with suppress(OSError):  # closed meanwhile
                 candidate = socket.socket(fileno=os.dup(number))
-                if _listens(candidate, port):
-                    found.append(candidate)
-                else:
-                    candidate.close()
-        yield found
+                found.append(candidate)
+        yield [candidate for candidate in found if _listens(candidate, port)]
     finally:
         for listener in found:
             listener.close()
@@ -43,8 +42,10 @@ def listeners(port: int) -> Iterator[list[socket.socket]]:
 
 def _open_sockets() -> list[int]:
     """Descriptors of this process that are sockets; all of them before any new one is made."""
+    if not _DESCRIPTORS.is_dir():  # not Linux
+        return []
     sockets = []
-    for entry in Path("/proc/self/fd").iterdir():
+    for entry in _DESCRIPTORS.iterdir():
         with suppress(OSError):  # closed meanwhile
             if str(entry.readlink()).startswith("socket:"):
                 sockets.append(int(entry.name))
@@ -54,5 +55,7 @@ def _open_sockets() -> list[int]:
 def _listens(candidate: socket.socket, port: int) -> bool:
     if candidate.family not in (socket.AF_INET, socket.AF_INET6):
         return False
-    accepts = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
-    return bool(accepts) and candidate.getsockname()[1] == port
+    with suppress(OSError):
+        accepts = candidate.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        return bool(accepts) and candidate.getsockname()[1] == port
+    return False

@@ -6,6 +6,7 @@ Hahne, IEEE/ACM Transactions on Networking 6, 1998): ``k`` greedy clients hold `
 and one more finds room. The table of clients is bounded: the one longest without a call goes first.
 """
 
+import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from spikebottlenet.errors import OverloadedError
 
 MAX_CLIENTS = 4096  # remembered; more only while each has a call open
+_LONGEST_TURN_S = 2.0  # of a stream that begins: an edge gives up after five
 PLACE_FREE_AFTER_S = 0.1  # a guess: how long until a request in flight is answered
 
 Clock = Callable[[], float]  # seconds, never back
@@ -62,12 +64,19 @@ class TokenBucket:
             return 0.0
         return (1 - self._level) / self._rate
 
-    def take_later(self) -> float:
-        """Take one even if there is none yet; the seconds until there is."""
+    def take_later(self, longest_s: float) -> float:
+        """Take one even if there is none yet; the seconds until there is.
+
+        Above ``longest_s`` none is taken.
+        """
         wait_s = self.take()
-        if wait_s > 0:
+        if 0 < wait_s <= longest_s:
             self._level -= 1
         return wait_s
+
+    def give_back(self) -> None:
+        """Undo one that was taken."""
+        self._level = min(self._size, self._level + 1)
 
 
 class Client:
@@ -81,9 +90,25 @@ class Client:
         self._bucket = TokenBucket(limits.rate, limits.burst, clock) if limits.rate else None
         self._streams = TokenBucket(limits.stream_rate, limits.stream_burst, clock)
 
-    def stream_wait_s(self) -> float:
-        """Seconds that a stream which comes now waits, so that many at once hold up nobody else."""
-        return self._streams.take_later()
+    async def stream_turn(self) -> None:
+        """Wait until one more stream may begin, so that many at once hold up nobody else.
+
+        Raises:
+            OverloadedError: too many wait already; says when to come again.
+        """
+        wait_s = self._streams.take_later(_LONGEST_TURN_S)
+        if wait_s > _LONGEST_TURN_S:
+            raise OverloadedError(
+                f"{self.name} opens more than {self._limits.stream_rate:g} streams a second: open "
+                f"it again in {wait_s:.1f} s, or raise stream_rate",
+                retry_after_s=wait_s,
+            )
+        if wait_s > 0:
+            try:
+                await asyncio.sleep(wait_s)
+            except asyncio.CancelledError:
+                self._streams.give_back()  # whoever comes after does not wait for it
+                raise
 
     def charge(self) -> None:
         """Count one request against the rate.

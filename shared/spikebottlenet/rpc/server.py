@@ -1,5 +1,6 @@
 """The one place that makes servers: options with reasons, health, reflection, error translation."""
 
+import logging
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +22,8 @@ from spikebottlenet.rpc.limits import ServerLimits
 from spikebottlenet.rpc.refusal import refuse
 from spikebottlenet.rpc.security import ServerSecurity, check_address, server_credentials
 from spikebottlenet.rpc.tokens import TokenFile
+
+log = logging.getLogger(__name__)
 
 _MIN_PING_INTERVAL_MS = 10_000
 _OWN_FILES = 256  # descriptors that are not connections
@@ -167,7 +170,8 @@ async def running_server(
     shown = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     reflection.enable_server_reflection([*shown, reflection.SERVICE_NAME], server)
     serving = Serving(server, health, names, _bind(server, address, credentials))
-    limit_backlog(serving.port, limits.backlog)
+    if not limit_backlog(serving.port, limits.backlog):
+        log.warning("new connections wait in a queue of the system's own length")
     await serving.set_healthy(False)
     await server.start()
     try:
