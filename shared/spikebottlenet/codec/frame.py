@@ -7,9 +7,9 @@
     last 4 bytes    CRC32C of everything before and of the context, little-endian
 
 The context is empty for a frame that stands alone. On a checked stream it is what the frame
-belongs to (stream_id, sequence as 8 bytes little-endian, more as one byte, and on an ordered stream the
-sequence before), which is not in the
-frame: bytes that arrive whole under another request's number are refused too.
+belongs to, which is not in the frame: stream_id, sequence as 8 bytes little-endian, more as one
+byte, and on an ordered stream the sequence before. So bytes that arrive whole under another
+request's number are refused too.
 
 C, H, W, T, the prior and the context model are settled by the bundle's fingerprint when a stream
 opens, so a frame does not repeat them. CRC32C finds every error burst up to 32 bits (RFC 3720,
