@@ -356,10 +356,10 @@ def test_a_daemon_uses_what_a_person_fetched_as_root(store: BundleStore, tmp_pat
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for one edge half (4 MB) and not for two."""
+    """A file system with room for one edge half (2 MB) and not for two."""
     folder = tmp_path / "small"
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     yield folder
@@ -378,7 +378,7 @@ def test_a_full_disk_keeps_the_old_bundle(small_disk: Path) -> None:
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StoreError, match=r"Read-only.*name another folder"):
         install(store, two)
-    subprocess.run(["mount", "-o", "remount,rw,size=12m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,rw,size=8m", str(small_disk)], check=True)
     assert install(store, two) == store.current
 
 
