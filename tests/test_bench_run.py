@@ -31,6 +31,7 @@ def test_a_quick_run_writes_a_whole_report(tmp_path: Path, bundle: Bundle) -> No
     assert report["bundle"]["fingerprint"] == bundle.fingerprint
     assert report["quick"] is True
     assert report["images"]["count"] > 0
+    assert report["images"]["held_out"] is False
     assert {"cpu", "cores", "python", "libraries", "date"} <= set(report["machine"])
     names = [claim["name"] for claim in report["claims"]]
     assert names == [name for name in CLAIMS if name.split(".")[0] in ("codec", "link")]
@@ -83,14 +84,18 @@ def test_a_fresh_process_has_its_own_interpreter() -> None:
     assert in_fresh_process(abs, -3) == 3
 
 
-def test_a_part_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [DataError("on purpose"), ZeroDivisionError("on purpose")])
+def test_a_part_that_fails_costs_no_other(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(_: Subject) -> Part:
-        raise DataError("on purpose")
+        raise error
 
     monkeypatch.setitem(PARTS, "cloud", fails)
     monkeypatch.setitem(PARTS, "edge", lambda _: Part("edge", notes=("measured",)))
     with pytest.raises(UnavailableError, match="not measured: cloud"):
         run_bench(Wanted(("cloud", "edge"), quick=True, out=tmp_path), Console(file=io.StringIO()))
     parts = json.loads((tmp_path / "bench.json").read_text())["parts"]
-    assert parts["cloud"]["notes"] == ["cloud failed: on purpose"]
+    assert parts["cloud"]["notes"] == [f"cloud failed: {type(error).__name__}: on purpose"]
     assert parts["edge"]["notes"] == ["measured"]
+    assert (parts["cloud"]["failed"], parts["edge"]["failed"]) == (True, False)

@@ -111,6 +111,54 @@ def test_a_batch_shrinks_to_half_and_no_further() -> None:
     assert len(plan.batch) == 7
 
 
+def of_deadlines(*jobs: tuple[float | None, bool]) -> FairQueue[Job]:
+    queue: FairQueue[Job] = FairQueue()
+    for number, (deadline, abandoned) in enumerate(jobs):
+        queue.push(Sender("a"), Job(str(number), deadline, abandoned))
+    return queue
+
+
+def test_those_that_are_gone_or_too_late_take_no_room_of_one_that_can_be_met() -> None:
+    cost = Cost(0.01, 0.01)  # one image: 20 ms; eight: 90 ms
+    gone = of_deadlines(*[(None, True)] * 15, (0.05, False))
+    assert [job.name for job in next_batch(gone, max_batch=16, cost=cost, now=0.0).batch] == ["15"]
+    for place in (0, 7, 15):
+        jobs: list[tuple[float | None, bool]] = [(0.015, False)] * 15
+        jobs.insert(place, (0.05, False))
+        plan = next_batch(of_deadlines(*jobs), max_batch=16, cost=cost, now=0.0)
+        assert [job.name for job in plan.batch] == [str(place)]
+        assert len(plan.too_late) == 15
+
+
+async def test_one_client_does_not_take_the_places_of_another() -> None:
+    limits = BatchLimits(max_batch=2, max_waiting=16, max_queue_s=60, min_waiting=4)
+    go_on, spikes = threading.Event(), np.zeros((1, 1, 2, 2), np.uint8)
+
+    class Blocked:
+        def classify(self, batch: np.ndarray) -> np.ndarray:
+            assert go_on.wait(30)
+            return np.ones((batch.shape[1], 1), np.float32)
+
+    tail = Blocked()
+    async with TailWorker(limits).running() as worker:
+
+        def ask(client: str) -> "asyncio.Task[object]":
+            sender = Sender(client)
+            asking = worker.classify(tail, spikes, deadline_s=None, sender=sender)  # type: ignore[arg-type]
+            return asyncio.create_task(asking)
+
+        greedy = [ask("greedy") for _ in range(40)]
+        await asyncio.sleep(0.05)
+        others = [ask(name) for name in "abc"]
+        await asyncio.sleep(0)
+        refused = sum(isinstance(t.exception(), OverloadedError) for t in greedy if t.done())
+        go_on.set()
+        await asyncio.gather(*others)
+        answered = await asyncio.gather(*greedy, return_exceptions=True)
+        assert refused >= 40 - 2 - 8  # half of the places, and what runs
+        assert sum(not isinstance(one, Exception) for one in answered) == 40 - refused
+
+
 def test_what_nobody_waits_for_is_not_computed() -> None:
     queue: FairQueue[Job] = FairQueue()
     queue.push(Sender("a"), Job(abandoned=True))

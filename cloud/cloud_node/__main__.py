@@ -36,7 +36,7 @@ EXAMPLE = """examples:
 async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
-    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
     folders = bundle_folders(settings.bundle)
     models = ServedModels([load_model(folder, device=settings.device) for folder in folders])
     queue = TailWorker(settings.batch_limits())

@@ -46,6 +46,10 @@ class FairQueue(Generic[J]):
     def __len__(self) -> int:
         return self._size
 
+    def held(self, client: str) -> int:
+        """Images of this client that wait."""
+        return self._held.get(client, 0)
+
     def push(self, sender: Sender, job: J) -> None:
         """Put an image behind its sender's others."""
         streams = self._clients.setdefault(sender.client, OrderedDict())
@@ -105,22 +109,33 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
     """Take the next batch off a queue.
 
     A batch gets smaller, down to half of what could go, to meet its earliest deadline. An image
-    that cannot be met even so is given up before it is computed.
+    that cannot be met even so is given up before it is computed, unless so many others are given up
+    that it can be met after all.
     """
     plan: Plan[J] = Plan([], [])
-    most = min(len(queue), max_batch)
-    least = (most + 1) // 2
+    tight: list[J] = []  # would need a batch of less than half
+    live = sum(not job.abandoned for job in queue)
     soonest = float("inf")
-    while queue and len(plan.batch) < most:
-        if len(plan.batch) >= least and now + cost.batch_s(len(plan.batch) + 1) > soonest:
+    while queue and len(plan.batch) < max_batch:
+        size = len(plan.batch) + 1
+        least = (min(max_batch, len(plan.batch) + live) + 1) // 2
+        if size > least and now + cost.batch_s(size) > soonest:
             break
         job = queue.pop()
         if job.abandoned:
             continue
+        live -= 1
         if job.deadline is not None:
-            if now + cost.batch_s(max(least, len(plan.batch) + 1)) > job.deadline:
-                plan.too_late.append(job)
+            if now + cost.batch_s(max(least, size)) > job.deadline:
+                tight.append(job)
                 continue
             soonest = min(soonest, job.deadline)
         plan.batch.append(job)
+    for job in tight:
+        end = now + cost.batch_s(len(plan.batch) + 1)
+        if job.deadline is not None and end <= min(soonest, job.deadline):
+            soonest = min(soonest, job.deadline)
+            plan.batch.append(job)
+        else:
+            plan.too_late.append(job)
     return plan

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cloud_node.batching import FairQueue, Sender, next_batch
-from cloud_node.cost import Cost, CostModel, Measured
+from cloud_node.cost import CostModel, Measured
 from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
 from spikebottlenet.logs import fields
 from spikebottlenet.runtime.scores import Probabilities
@@ -163,9 +163,16 @@ class TailWorker:
         ahead = min(waiting, ahead * (1 + others))  # groups take turns
         running_s = max(0.0, self._busy_until - now)
         wait_s = running_s + cost.queue_s(ahead + 1, limits.max_batch)
-        if waiting >= limits.max_waiting:
-            found, setting = f"{waiting} images wait already", "max_waiting"
-        elif self._waiting_bytes + size > limits.max_waiting_bytes:
+        held = sum(each.held(sender.client) for each in self._queues.values())
+        free, free_bytes = (
+            limits.max_waiting - waiting,
+            limits.max_waiting_bytes - self._waiting_bytes,
+        )
+        # As of the places of a server: each holds as many as are still free, so others find some.
+        greedy = held >= limits.min_waiting
+        if free <= 0 or (greedy and held >= free):
+            found, setting = f"{waiting} images wait already, {held} of them yours", "max_waiting"
+        elif size > free_bytes or (greedy and held * size >= free_bytes):
             found, setting = f"{self._waiting_bytes} bytes wait already", "max_waiting_bytes"
         elif limits.max_queue_s < wait_s and ahead >= limits.min_waiting:
             found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
@@ -222,6 +229,7 @@ class TailWorker:
                 batch = self._plan(group, queue)
                 if batch:
                     return group, batch
+                del group, queue, batch  # nothing of a model is held while this waits
         return None
 
     def _delay_s(self, queue: FairQueue[_Job]) -> float:
@@ -243,7 +251,7 @@ class TailWorker:
             del self._queues[group]
         if plan.too_late:
             self.expired += len(plan.too_late)
-            late = [(job, _too_late(job, model.cost, now)) for job in plan.too_late]
+            late = [(job, _too_late(job, now)) for job in plan.too_late]
             self._post(late)
             if not plan.batch:
                 model.doubt()
@@ -288,12 +296,12 @@ class TailWorker:
             log.debug("answers came after the end")
 
 
-def _too_late(job: _Job, cost: Cost, now: float) -> DeadlineError:
+def _too_late(job: _Job, now: float) -> DeadlineError:
     if job.deadline is not None and now > job.deadline:
         return DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline")
     return DeadlineError(
-        f"waited {now - job.arrived:.3f} s, and a batch takes {cost.batch_s(1):.3f} s or more, "
-        "past its deadline: allow more time"
+        f"waited {now - job.arrived:.3f} s, and its batch would end past its deadline: allow more "
+        "time"
     )
 
 

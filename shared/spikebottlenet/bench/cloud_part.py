@@ -10,6 +10,7 @@ from spikebottlenet.bench.load.samples import LoadReport, Seconds, latencies, pe
 from spikebottlenet.bench.measuring import spread
 from spikebottlenet.bench.peers.servers import running_cloud
 from spikebottlenet.bench.subject import Subject, daemon_default
+from spikebottlenet.errors import UnavailableError
 
 EDGES = 8  # that play the load
 _HALF = 0.5
@@ -32,6 +33,17 @@ def saturating(seconds: float, max_batch: int) -> Pace:
     return Pace(seconds=seconds, edges=EDGES, in_flight=-(-3 * max_batch // EDGES), warm_s=1.5)
 
 
+def capacity(report: LoadReport) -> float:
+    """Images/s served in closed loop, from which other loads are derived.
+
+    Raises:
+        UnavailableError: none was served, and there is nothing to derive from.
+    """
+    if report.goodput <= 0:
+        raise UnavailableError(f"cloud-node answered nothing in closed loop: {report.codes}")
+    return report.goodput
+
+
 def measure_cloud(subject: Subject) -> Part:
     """Served images/s and the bare tail in turns, and half that load."""
     max_batch = daemon_default("cloud_node", "max_batch")
@@ -41,6 +53,7 @@ def measure_cloud(subject: Subject) -> Part:
     served: list[float] = []
     cores: list[float] = []
     generator: list[float] = []
+    full: list[LoadReport] = []
     half: list[LoadReport] = []
     took: list[Seconds] = []
     with running_cloud(subject.bundle_name, subject.folder) as cloud:
@@ -48,10 +61,11 @@ def measure_cloud(subject: Subject) -> Part:
         for _ in range(rounds):
             batch_s.append(bare.batch_s(max_batch, seconds=seconds))
             report = run_load(aim, saturating(seconds, max_batch), cloud.tree)
-            served.append(report.goodput)
+            rate = _HALF * capacity(report)
+            served.append(report.if_valid(report.goodput))
+            full.append(report)
             generator.append(report.generator_cpu)
             cores.append((report.server_cpu_s or 0.0) / report.seconds)
-            rate = _HALF * report.goodput
             long_s = max(3.0 if subject.quick else 9.0, _ENOUGH / rate)
             pace = Pace(seconds=long_s, edges=EDGES, rate=rate, seed=len(served))
             lighter, samples = run_and_keep(aim, pace, cloud.tree)
@@ -61,7 +75,7 @@ def measure_cloud(subject: Subject) -> Part:
     sizes = {size: bare.batch_s(size, seconds=1) for size in (1, 4, 16, 64)}
     alone = [max_batch / each for each in batch_s]
     whole = percentiles(np.concatenate(took))
-    p99_ms = [report.accepted_ms[99.0] or float("nan") for report in half]
+    p99_ms = [report.if_valid(report.accepted_ms[99.0]) for report in half]
     late_ms = [report.lag_ms[99.0] or float("nan") for report in half]
     claims = (
         claim(
@@ -95,7 +109,10 @@ def measure_cloud(subject: Subject) -> Part:
             fixed(spread([report.offered_rate for report in half]).median, 1),
             "images/s",
         ),
-        *((f"latency at half load, p{p:g}", fixed(v, 1), "ms") for p, v in whole.items()),
+        *(
+            (f"latency at half load, all rounds together, p{p:g}", fixed(v, 1), "ms")
+            for p, v in whole.items()
+        ),
         ("requests at half load", str(sum(report.requests for report in half)), ""),
         ("generator's own lag, p99", fixed(spread(late_ms).median), "ms"),
         ("resident afterwards", fixed(resident, 0), "MB"),
@@ -113,5 +130,8 @@ def measure_cloud(subject: Subject) -> Part:
             by_size,
         ),
     )
-    notes = tuple(f"half load: not valid: {r.why_not_valid}" for r in half if not r.valid)
+    notes = (
+        *(f"saturation: {remark}" for report in full for remark in report.remarks),
+        *(f"half load: {remark}" for report in half for remark in report.remarks),
+    )
     return Part("cloud", claims, tables, notes)

@@ -1,20 +1,21 @@
 """The codec against the entropy, and against the head's time."""
 
+import time
 from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
 
 import numpy as np
 
-from spikebottlenet.bench.entropies import entropies
+from spikebottlenet.bench.entropies import Bits, Entropies, entropies, rate_bits
 from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
-from spikebottlenet.bench.measuring import Take, in_turns, spread, timed
+from spikebottlenet.bench.measuring import in_turns, ratios, spread, timed
 from spikebottlenet.bench.subject import Subject, daemon_default
 from spikebottlenet.bundle import HEAD_ONNX
 from spikebottlenet.codec.frame import OVERHEAD_BYTES, Scheme
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
-_AT_A_TIME = 16  # images that one measurement of the codec takes
+_AT_A_TIME = 16  # images that one measurement takes
 
 
 def measure_codec(subject: Subject) -> Part:
@@ -27,8 +28,10 @@ def measure_codec(subject: Subject) -> Part:
     def means(values: "np.ndarray[Any, Any]") -> list[float]:
         return [float(values[piece].mean()) for piece in pieces]
 
-    head_s, encode_s, decode_s = _times(subject)
+    threads = daemon_default("edge_node", "threads")
+    head_s, encode_s, decode_s = _times(subject, threads)
     both_s = [encode + decode for encode, decode in zip(encode_s, decode_s, strict=True)]
+    images = subject.images.source
     claims = (
         claim(
             "codec.payload_to_model",
@@ -38,7 +41,7 @@ def measure_codec(subject: Subject) -> Part:
             unit="bytes an image",
             values=means(payload),
             references=means(model),
-            reference_is="entropy of these spikes under the best model",
+            reference_is=f"entropy under the best model of the spikes of {images}",
         ),
         claim(
             "codec.payload_to_prior",
@@ -48,17 +51,17 @@ def measure_codec(subject: Subject) -> Part:
             unit="bytes an image",
             values=means(payload),
             references=means(prior),
-            reference_is="entropy of these spikes under the per-site prior",
+            reference_is=f"entropy under the per-site prior of the spikes of {images}",
         ),
         claim(
             "codec.time_to_head",
-            "encode and decode over the head's time, both on one thread",
+            f"encode and decode on one thread over the head's time on {threads}",
             Bound.AT_MOST,
             0.05,
             unit="us an image",
             values=[1e6 * value for value in both_s],
             references=[1e6 * value for value in head_s],
-            reference_is="head, one image",
+            reference_is=f"head, one image, {threads} thread(s)",
         ),
     )
     notes = (
@@ -66,25 +69,55 @@ def measure_codec(subject: Subject) -> Part:
         f"{OVERHEAD_BYTES} bytes of header and CRC. Spread of bytes: over {len(pieces)} parts of "
         "the images.",
     )
-    return Part("codec", claims, (_schemes(subject, found.prior, found.model),), notes)
+    limits = _limits(found, rate_bits(subject.spikes), payload)
+    return Part("codec", claims, (limits, _schemes(subject, found.prior, found.model)), notes)
+
+
+def _limits(found: Entropies, rates: Bits, payload: Bits) -> Table:
+    """The payload beside each entropy of the same spikes."""
+    mean = float(payload.mean())
+    rows = []
+    for name, bits in (
+        ("per-site prior of the bundle", found.prior),
+        (found.model_is, found.model),
+        ("per-site rates of these images", rates),
+    ):
+        limit = float(bits.mean()) / 8
+        rows.append((name, round(limit, 2), round(ratios([mean], [limit])[0], 4)))
+    note = (
+        "rates: those of one half of the images, Laplace-smoothed, on the other half and the "
+        "other way round"
+    )
+    columns = ("entropy under", "bytes an image", "payload / it")
+    return Table("entropy", "Entropy of the spikes", columns, tuple(rows), note)
 
 
 def _images(subject: Subject) -> Iterator[int]:
     return cycle(range(len(subject.frames)))
 
 
-def _times(subject: Subject) -> tuple[list[float], list[float], list[float]]:
-    """Seconds an image of head, encode and decode, in turns."""
-    codec, at = subject.bundle.codec(), _images(subject)
+def _times(subject: Subject, threads: int) -> tuple[list[float], list[float], list[float]]:
+    """Seconds an image of head, encode and decode, of each so many means of a few images.
+
+    Each image goes through all three, one after another as in the daemons, so that the codec finds
+    the caches as the head leaves them.
+    """
+    codec, at, clock = subject.bundle.codec(), _images(subject), time.perf_counter
     architecture = subject.bundle.manifest.architecture
-    threads = daemon_default("edge_node", "threads")
     head = OnnxHead(subject.bundle.path(HEAD_ONNX), architecture, threads=threads)
-    takes: tuple[Take, ...] = (
-        timed(lambda: head.run(subject.images.pixels[next(at)][None]), times=2),
-        timed(lambda: codec.encode_spikes(subject.spikes[next(at)]), times=_AT_A_TIME),
-        timed(lambda: codec.decode_spikes(subject.frames[next(at)]), times=_AT_A_TIME),
-    )
-    head_s, encode_s, decode_s = in_turns(5 if subject.quick else 40, *takes)
+    rounds = 4 if subject.quick else 30
+    took = np.zeros((rounds + 1, 3))
+    for sums in took:
+        for _ in range(_AT_A_TIME):
+            pixels = subject.images.pixels[next(at)][None]
+            began = clock()
+            spikes = head.run(pixels).spikes[:, 0]
+            headed = clock()
+            frame = codec.encode_spikes(spikes)
+            encoded = clock()
+            codec.decode_spikes(frame)
+            sums += headed - began, encoded - headed, clock() - encoded
+    head_s, encode_s, decode_s = (took[1:] / _AT_A_TIME).T.tolist()  # the first one is to warm up
     return head_s, encode_s, decode_s
 
 

@@ -1,6 +1,5 @@
 """The edge against the bare head: ONNX Runtime alone, torch; start and memory."""
 
-import os
 import time
 from collections.abc import Callable
 from itertools import cycle
@@ -45,7 +44,7 @@ def measure_edge(subject: Subject) -> Part:
 def _heads(subject: Subject) -> tuple[tuple[Claim, ...], Table]:
     bundle, pixels = subject.bundle, subject.images.pixels
     architecture, codec = bundle.manifest.architecture, bundle.codec()
-    threads = daemon_default("edge_node", "threads") or os.cpu_count() or 1
+    threads = daemon_default("edge_node", "threads")
     at = cycle(range(len(pixels)))
     head = OnnxHead(bundle.path(HEAD_ONNX), architecture, threads=threads)
     options = onnxruntime.SessionOptions()
@@ -109,8 +108,8 @@ def _heads(subject: Subject) -> tuple[tuple[Claim, ...], Table]:
             Bound.AT_LEAST,
             2.0,
             unit="images/s",
-            values=[1 / value for value in ours],
-            references=[1 / value for value in fastest],
+            values=ratios([1.0] * len(ours), ours),
+            references=ratios([1.0] * len(fastest), fastest),
             reference_is="the faster torch eager form of the head, without codec",
         ),
     )

@@ -16,7 +16,7 @@ class Entropies(NamedTuple):
     """Bits an image [N] under each model."""
 
     prior: Bits
-    model: Bits  # the best that the bundle holds
+    model: Bits  # the best that the bundle holds beside it; NaN if it holds none
     model_is: str
 
 
@@ -25,6 +25,27 @@ def entropies(bundle: Bundle, spikes: Spikes) -> Entropies:
     codec = bundle.codec()
     under_prior = np.array([prior_bits(each, codec.prior) for each in spikes])
     if codec.context is None:
-        return Entropies(under_prior, under_prior, "per-site prior (the bundle holds no other)")
+        none = np.full(len(spikes), np.nan)
+        return Entropies(under_prior, none, "context model (the bundle holds none)")
     under_model = np.array([context_bits(each, codec.context) for each in spikes])
     return Entropies(under_prior, under_model, "context model")
+
+
+def rate_bits(spikes: Spikes) -> Bits:
+    """Bits an image [N] under the firing rates of these very spikes, each site by itself.
+
+    Rates are of one half of the images and applied to the other, so that no image is coded with
+    what it says itself: ``(fired + 1) / (images + 2)`` (Laplace), without which a site that was
+    silent throughout one half would cost the other an infinity.
+    """
+    halves = np.array_split(spikes, 2)
+    return np.concatenate(
+        [_bits(mine, others) for mine, others in zip(halves, halves[::-1], strict=True)]
+    )
+
+
+def _bits(spikes: Spikes, counted: Spikes) -> Bits:
+    rates = (counted.sum(axis=0, dtype=np.float64) + 1) / (len(counted) + 2)
+    fired, silent = -np.log2(rates).ravel(), -np.log2(1 - rates).ravel()
+    flat = spikes.reshape(len(spikes), -1).astype(np.float64)
+    return np.asarray(silent.sum() + flat @ (fired - silent))

@@ -5,6 +5,7 @@ quadratic. Bytes of networks with random weights are the dense scheme's, one bit
 frame's own seven: their spikes are nobody's.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from spikebottlenet.bench.figures import Cell, Part, Table
 from spikebottlenet.bench.growth_points import head_cost, tail_cost, write_heads
 from spikebottlenet.bench.load.generator import run_load
 from spikebottlenet.bench.load.plan import Pace
+from spikebottlenet.bench.measuring import ratios
 from spikebottlenet.bench.peers.servers import running_cloud
 from spikebottlenet.bench.processes import in_fresh_process
 from spikebottlenet.bench.subject import Subject
@@ -55,15 +57,18 @@ def measure_growth(subject: Subject) -> Part:
     for field, values in _SWEEPS.items():
         wanted += [base.model_copy(update={field: value}) for value in _some(subject, values)]
     in_fresh_process(write_heads, {_head_file(subject, each): each for each in wanted})
+    edges, remarks = _edges(subject)
     tables = (
         _batches(subject, base),
         *(_sweep(subject, base, field) for field in _SWEEPS),
-        _edges(subject),
+        edges,
     )
     notes = (
-        "Head: ONNX Runtime; tail: the cloud's engine; one thread, one image unless a batch is "
-        "named. MB: resident memory that loading and running added, at its peak, in a process of "
-        "its own. Slopes are exponents of a fitted power law (least squares of the logarithms).",
+        "Head: ONNX Runtime, float32 with random weights (not the bundle's); tail: the cloud's "
+        "engine; one thread, one image unless a batch is named. MB: resident memory that loading "
+        "and running added, at its peak, in a process of its own. Slopes are exponents of a fitted "
+        "power law (least squares of the logarithms).",
+        *remarks,
     )
     return Part("growth", (), tables, notes)
 
@@ -105,8 +110,9 @@ def _sweep(subject: Subject, base: Architecture, field: str) -> Table:
     return _with_slopes(field, _TITLES[field], rows, "frame bytes, dense")
 
 
-def _edges(subject: Subject) -> Table:
+def _edges(subject: Subject) -> tuple[Table, list[str]]:
     """One cloud-node, the same number of requests in flight from more and more edges."""
+    notes: list[str] = []
     rows: list[tuple[Cell, ...]] = []
     for edges in _some(subject, _EDGES):
         with running_cloud(subject.bundle_name, subject.folder) as cloud:
@@ -118,11 +124,15 @@ def _edges(subject: Subject) -> Table:
             )
             report = run_load(cloud_aim(subject, cloud.address), pace, cloud.tree)
             resident = cloud.tree.resident_mb()
-        images = max(1, report.answered)
-        cpu_ms = 1e3 * (report.server_cpu_s or 0.0) / max(1.0, report.goodput * report.seconds)
-        p50 = report.accepted_ms[50.0]
-        wire = (report.wire_up + report.wire_down) / images
-        rows.append((edges, *_rounded(1e3 / report.goodput, cpu_ms, p50 or 0.0, resident, wire)))
+        notes += [f"{edges} edges: {remark}" for remark in report.remarks]
+        served = report.if_valid(report.goodput)
+        cpu_ms = 1e3 * (report.server_cpu_s or math.nan)
+        wire = float(report.wire_up + report.wire_down)
+        per_image = ratios(
+            [1e3, cpu_ms, wire], [served, served * report.seconds, float(report.answered)]
+        )
+        p50 = report.if_valid(report.accepted_ms[50.0])
+        rows.append((edges, *_rounded(*per_image[:2], p50, resident, per_image[2])))
     columns = ("edges", "ms an image", "server CPU ms an image", "p50 ms", "cloud-node MB")
     table = Table(
         "growth_edges",
@@ -132,7 +142,7 @@ def _edges(subject: Subject) -> Table:
         f"closed loop, {_IN_FLIGHT} requests in flight over all edges (one edge: 32, as many as "
         "a stream may have); bytes include each edge's opening",
     )
-    return _add_slopes(table)
+    return _add_slopes(table), notes
 
 
 def _head_file(subject: Subject, architecture: Architecture) -> Path:
@@ -156,6 +166,6 @@ def _add_slopes(table: Table) -> Table:
     slopes: list[Cell] = ["slope"]
     for name in rest:
         costs = [float(value) for value in table.column(name) if value is not None]
-        fits = len(costs) > 1 and min(costs) > 0
+        fits = len(costs) == len(sizes) > 1 and all(0 < cost < math.inf for cost in costs)
         slopes.append(round(slope(sizes, costs), 3) if fits else None)
     return Table(table.key, table.title, table.columns, (*table.rows, tuple(slopes)), table.note)

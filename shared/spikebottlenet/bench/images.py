@@ -3,7 +3,7 @@
 import importlib.util
 from io import BytesIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ class ImageSet(NamedTuple):
 
     pixels: Pixels  # [N, side, side, 3]
     source: str
+    held_out: bool  # a data set's split that no training saw
 
 
 class Encoding(NamedTuple):
@@ -31,11 +32,13 @@ class Encoding(NamedTuple):
     name: str
     pillow_format: str
     quality: int | None = None
+    optimised: bool = False  # the encoder's slower search for fewer bytes
 
 
 ENCODINGS = (
-    Encoding("PNG", "PNG"),
-    Encoding("JPEG q75", "JPEG", 75),
+    Encoding("PNG", "PNG", optimised=True),
+    Encoding("JPEG q75", "JPEG", 75),  # as Pillow writes it, and most clients send it
+    Encoding("JPEG q75 optimised", "JPEG", 75, optimised=True),
     Encoding("JPEG q95", "JPEG", 95),
     Encoding("WebP q80", "WEBP", 80),
 )
@@ -48,7 +51,8 @@ def load_images(data: str | None, wanted: Preprocess, count: int) -> ImageSet:
         DataError: no such data set, or no photos.
     """
     if data is None:
-        return ImageSet(_photo_crops(wanted.side, count), "pieces of scikit-image's photos")
+        crops = _photo_crops(wanted.side, count)
+        return ImageSet(crops, "pieces of scikit-image's photos", held_out=False)
     from spikebottlenet.lab.data import load_split
 
     split = load_split(data, "test", wanted)
@@ -56,6 +60,7 @@ def load_images(data: str | None, wanted: Preprocess, count: int) -> ImageSet:
     return ImageSet(
         split.images[order],
         f"data set {Path(data).name!r}, test split, {len(order)} images at random",
+        held_out=True,
     )
 
 
@@ -63,10 +68,10 @@ def image_file(pixels: Pixels, encoding: Encoding) -> bytes:
     """One image [side, side, 3] as the bytes of a file."""
     out = BytesIO()
     image = Image.fromarray(pixels)
-    if encoding.quality is None:
-        image.save(out, encoding.pillow_format, optimize=True)
-    else:
-        image.save(out, encoding.pillow_format, quality=encoding.quality)
+    wanted: dict[str, Any] = {} if encoding.quality is None else {"quality": encoding.quality}
+    if encoding.optimised:
+        wanted["optimize"] = True
+    image.save(out, encoding.pillow_format, **wanted)
     return out.getvalue()
 
 

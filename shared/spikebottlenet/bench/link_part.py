@@ -4,10 +4,13 @@ import asyncio
 import time
 from typing import Any, NamedTuple
 
+import grpc
+import grpc.aio
+
 from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
 from spikebottlenet.bench.images import ENCODINGS, image_file
 from spikebottlenet.bench.load.unary_line import METHOD
-from spikebottlenet.bench.measuring import spread
+from spikebottlenet.bench.measuring import ratios, spread
 from spikebottlenet.bench.peers.servers import (
     running_cloud,
     running_echo,
@@ -15,11 +18,13 @@ from spikebottlenet.bench.peers.servers import (
     running_relay,
 )
 from spikebottlenet.bench.subject import Subject
+from spikebottlenet.errors import UnavailableError
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, InferenceRecord
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
 _STREAM = "/bench.Peer/Stream"
+_ANSWER_WITHIN_S = 60.0  # all of one turn
 _DEADLINE_MS = 20_000  # no answer of the edge exit among those that are measured
 _PIECES = 20  # that the requests are parted into, for a spread of medians
 
@@ -49,6 +54,8 @@ def measure_link(subject: Subject) -> Part:
         count = 40 if subject.quick else 600
         servers = _Servers(edge.address, echo.address, relay.address)
         taken = asyncio.run(_take(subject, servers, count))
+    if not taken.whole:
+        raise UnavailableError("no request was answered by the cloud: see the log of its edge-node")
     values = _medians(taken.client)
     claims = (
         claim(
@@ -90,10 +97,10 @@ def measure_link(subject: Subject) -> Part:
     for name, values in names:
         took = spread(values)
         figures = (round(took.median, 3), round(took.low, 3), round(took.high, 3))
-        rows.append((name, *figures, round(took.median / stream, 2)))
+        rows.append((name, *figures, round(ratios([took.median], [stream])[0], 2)))
     columns = ("one request at a time", "p50 ms", "first quartile", "third quartile")
     table = Table("link", "Link", (*columns, "/ echo of the frame"), tuple(rows))
-    milder = spread(taken.edge).median / spread(taken.stream).median
+    milder = ratios([spread(taken.edge).median], [stream])[0]
     notes = (
         f"{len(taken.whole)} requests. A request crosses two links (client to edge, edge to "
         "cloud), the plain echo one and the relayed echo two. Edge to cloud alone, codec and "
@@ -131,19 +138,22 @@ async def _take(subject: Subject, servers: _Servers, count: int) -> _Taken:
         for index in range(-5, count):
             file = files[index % len(files)]
             request = ClassifyRequest(image=file, deadline_ms=_DEADLINE_MS)
-            began = time.perf_counter()
-            record = await stub.Classify(request)
-            whole = 1e3 * (time.perf_counter() - began)
-            began = time.perf_counter()
-            await call(file)
-            unary = 1e3 * (time.perf_counter() - began)
-            began = time.perf_counter()
-            await relay(file)
-            relayed = 1e3 * (time.perf_counter() - began)
-            began = time.perf_counter()
-            await stream.write(subject.frames[index % len(subject.frames)])
-            await stream.read()
-            streamed = 1e3 * (time.perf_counter() - began)
+            async with asyncio.timeout(_ANSWER_WITHIN_S):
+                began = time.perf_counter()
+                record = await stub.Classify(request)
+                whole = 1e3 * (time.perf_counter() - began)
+                began = time.perf_counter()
+                await call(file)
+                unary = 1e3 * (time.perf_counter() - began)
+                began = time.perf_counter()
+                await relay(file)
+                relayed = 1e3 * (time.perf_counter() - began)
+                began = time.perf_counter()
+                await stream.write(subject.frames[index % len(subject.frames)])
+                answered = await stream.read()
+                streamed = 1e3 * (time.perf_counter() - began)
+            if answered is grpc.aio.EOF:
+                raise UnavailableError(f"the echo at {servers.echo} ended its stream")
             if index >= 0 and record.source == SOURCE_CLOUD:
                 _add(taken, record, whole)
                 taken.unary.append(unary)

@@ -39,7 +39,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
-    """Value over reference, round by round."""
+    """Value over reference, round by round; NaN where the reference is 0."""
     return [
         value / reference if reference else float("nan")
         for value, reference in zip(values, references, strict=True)

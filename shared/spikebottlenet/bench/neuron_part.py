@@ -39,6 +39,8 @@ def plain_lif(current: torch.Tensor, params: LIFParams) -> torch.Tensor:
 
 def measure_neuron(subject: Subject) -> Part:
     """Forward and backward of one layer, both ways in turns."""
+    if not subject.quick and not _compiles():
+        return Part("neuron", notes=("neuron: not measured: no C++ compiler to fuse it with",))
     rows: list[tuple[Cell, ...]] = []
     for timesteps in (2,) if subject.quick else (2, 4):
         plain_s, fused_s = in_turns(
@@ -52,6 +54,15 @@ def measure_neuron(subject: Subject) -> Part:
     columns = ("LIF, forward and backward", "plain loop ms", "fused ms", "plain / fused")
     note = "a quick run does not compile" if subject.quick else ""
     return Part("neuron", (), (Table("neuron", "Training's neuron", columns, tuple(rows), note),))
+
+
+def _compiles() -> bool:
+    """Whether the fused neuron runs here: it is compiled by the C++ compiler on the first call."""
+    try:
+        _training_pass(2, partial(lif, fused=True))()
+    except Exception:  # inductor raises its own errors, and those of the compiler it starts
+        return False
+    return True
 
 
 def _training_pass(

@@ -1,6 +1,8 @@
 """More than the cloud can serve: what is accepted stays quick, the rest is refused at once."""
 
-from spikebottlenet.bench.cloud_part import cloud_aim, saturating
+import math
+
+from spikebottlenet.bench.cloud_part import capacity, cloud_aim, saturating
 from spikebottlenet.bench.figures import Bound, Claim, Part, Table, claim, fixed
 from spikebottlenet.bench.load.generator import run_load
 from spikebottlenet.bench.load.plan import Pace
@@ -11,6 +13,7 @@ from spikebottlenet.bench.subject import Subject, daemon_default
 
 _EDGES = 32
 _OVER = 3.0
+_REFUSALS = ("RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 
 
 def measure_overload(subject: Subject) -> Part:
@@ -18,18 +21,21 @@ def measure_overload(subject: Subject) -> Part:
     max_batch = daemon_default("cloud_node", "max_batch")
     rounds, seconds = (1, 4.0) if subject.quick else (3, 12.0)
     capacities: list[float] = []
+    full: list[LoadReport] = []
     at: list[LoadReport] = []
     over: list[LoadReport] = []
     with running_cloud(subject.bundle_name, subject.folder) as cloud:
         aim = cloud_aim(subject, cloud.address)
         for seed in range(rounds):
             report = run_load(aim, saturating(seconds / 2, max_batch), cloud.tree)
-            capacities.append(report.goodput)
+            found = capacity(report)
+            capacities.append(report.if_valid(found))
+            full.append(report)
             for factor, reports in ((1.0, at), (_OVER, over)):
                 pace = Pace(
                     seconds=seconds,
                     edges=_EDGES,
-                    rate=factor * report.goodput,
+                    rate=factor * found,
                     seed=seed,
                     warm_s=2.0,
                 )
@@ -39,14 +45,20 @@ def measure_overload(subject: Subject) -> Part:
         _row(f"{_OVER:g} x capacity", over),
     ]
     columns = ("load", "offered/s", "goodput/s", "accepted p50 ms", "accepted p99 ms")
-    more = ("refused p50 ms", "refused p99 ms", "refused %", "generator lag p99 ms")
+    more = ("not served p50 ms", "not served p99 ms", "not served %", "generator lag p99 ms")
     notes = [
         f"Capacity, closed loop: {fixed(spread(capacities).median, 1)} images/s. {_EDGES} edges, "
         "Poisson arrivals, latency from when a request was due. Generator and cloud-node share "
         "the cores.",
         "Status codes over capacity: " + ", ".join(_codes(over)),
     ]
+    notes += [f"closed loop: {remark}" for report in full for remark in report.remarks]
     notes += [f"not valid: {r.why_not_valid}" for r in (*at, *over) if not r.valid]
+    others = sorted({code for report in over for code in _not_refusals(report)})
+    if others:
+        notes.append(
+            f"overload.refused_at_once is not measured: {', '.join(others)} is no refusal of a load"
+        )
     table = Table("overload", "Overload", (*columns, *more), tuple(rows))
     return Part("overload", _claims(capacities, at, over), (table,), tuple(notes))
 
@@ -54,7 +66,6 @@ def measure_overload(subject: Subject) -> Part:
 def _claims(
     capacities: list[float], at: list[LoadReport], over: list[LoadReport]
 ) -> tuple[Claim, ...]:
-    base = [_percentile(report.accepted_ms, 99.0) for report in at]
     return (
         claim(
             "overload.p99_accepted",
@@ -62,8 +73,8 @@ def _claims(
             Bound.AT_MOST,
             2.0,
             unit="ms",
-            values=[_percentile(report.accepted_ms, 99.0) for report in over],
-            references=base,
+            values=[report.if_valid(report.accepted_ms[99.0]) for report in over],
+            references=[report.if_valid(report.accepted_ms[99.0]) for report in at],
             reference_is="99th percentile of what is accepted at capacity",
         ),
         claim(
@@ -72,8 +83,8 @@ def _claims(
             Bound.AT_MOST,
             0.1,
             unit="ms",
-            values=[_percentile(report.refused_ms, 50.0) for report in over],
-            references=[_percentile(report.accepted_ms, 50.0) for report in over],
+            values=[_refused_ms(report) for report in over],
+            references=[report.if_valid(report.accepted_ms[50.0]) for report in over],
             reference_is="median of what is accepted at 3 x capacity",
         ),
         claim(
@@ -82,11 +93,21 @@ def _claims(
             Bound.AT_LEAST,
             0.95,
             unit="images/s",
-            values=[report.goodput for report in over],
+            values=[report.if_valid(report.goodput) for report in over],
             references=capacities,
             reference_is="images/s served in closed loop",
         ),
     )
+
+
+def _not_refusals(report: LoadReport) -> set[str]:
+    """Codes of a run under too much load that say something else than that it was too much."""
+    return set(report.codes) - {"OK", *_REFUSALS}
+
+
+def _refused_ms(report: LoadReport) -> float:
+    """Median time to a refusal; NaN if something else went wrong too, or nothing was refused."""
+    return math.nan if _not_refusals(report) else report.if_valid(report.refused_ms[50.0])
 
 
 def _percentile(values: dict[float, float | None], percent: float) -> float:

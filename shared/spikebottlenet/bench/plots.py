@@ -12,19 +12,19 @@ from spikebottlenet.bench.figures import Claim, Part, Table
 _HOLDS, _MISSED = "#2a7f62", "#b5452c"
 
 
-def draw_plots(parts: Sequence[Part], folder: Path) -> list[Path]:
-    """Write every plot there is something for."""
+def draw_plots(parts: Sequence[Part], folder: Path, report: str) -> list[Path]:
+    """Write every plot there is something for, named after the report."""
     mpl.rcParams["svg.fonttype"] = "none"  # text stays text
     paths = []
     claims = [claim for part in parts for claim in part.claims]
     if claims:
-        paths.append(_save(_claims(claims), folder / "bench-claims.svg"))
+        paths.append(_save(_claims(claims), folder / f"{report}-claims.svg"))
     tables = {table.key: table for part in parts for table in part.tables}
     if "peers" in tables:
-        paths.append(_save(_peers(tables["peers"]), folder / "bench-peers.svg"))
+        paths.append(_save(_peers(tables["peers"]), folder / f"{report}-peers.svg"))
     growth = [table for key, table in tables.items() if key.startswith("growth_")]
     if growth:
-        paths.append(_save(_growth(growth), folder / "bench-growth.svg"))
+        paths.append(_save(_growth(growth), folder / f"{report}-growth.svg"))
     return paths
 
 

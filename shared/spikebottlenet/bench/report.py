@@ -25,12 +25,17 @@ def as_json(
         "seconds": round(seconds, 1),
         "machine": machine,
         "bundle": {"name": manifest.name, "fingerprint": subject.bundle.fingerprint},
-        "images": {"source": subject.images.source, "count": len(subject.images.pixels)},
+        "images": {
+            "source": subject.images.source,
+            "held_out": subject.images.held_out,
+            "count": len(subject.images.pixels),
+        },
         "claims": [claim.as_json() for claim in made],
         "not_measured": [name for name in CLAIMS if name not in names],
         "parts": {
             part.name: {
                 "seconds": round(part.seconds, 1),
+                "failed": part.failed,
                 "tables": [table.as_json() for table in part.tables],
                 "notes": list(part.notes),
             }

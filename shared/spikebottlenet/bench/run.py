@@ -1,6 +1,7 @@
 """The parts by name, run one after another, and where their report goes."""
 
 import json
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +22,9 @@ from spikebottlenet.bench.overload_part import measure_overload
 from spikebottlenet.bench.peers_part import measure_peers
 from spikebottlenet.bench.report import as_json, as_markdown, print_report
 from spikebottlenet.bench.subject import Subject, prepared
-from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
+from spikebottlenet.errors import UnavailableError
+
+log = logging.getLogger(__name__)
 
 PARTS: dict[str, Callable[[Subject], Part]] = {
     "codec": measure_codec,
@@ -56,6 +59,8 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
     wanted.out.mkdir(parents=True, exist_ok=True)
     count = _QUICK_IMAGES if wanted.quick else _IMAGES
     found: list[Part] = []
+    name_of = "bench" if len(wanted.parts) > 1 else f"bench-{wanted.parts[0]}"
+    json_path = wanted.out / f"{name_of}.json"
     with prepared(wanted.bundle, wanted.data, count=count, quick=wanted.quick) as subject:
         for name in wanted.parts:
             console.print(f"{name} ...", highlight=False)
@@ -64,18 +69,13 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
             found.append(replace(part, seconds=time.monotonic() - started))
             plain = as_json(found, subject, machine, seconds=time.monotonic() - began)
             # After every part, so that one which fails loses nothing of those before it.
-            name_of = "bench" if len(wanted.parts) > 1 else f"bench-{name}"
-            json_path = wanted.out / f"{name_of}.json"
             json_path.write_text(
                 json.dumps(plain, indent=1, allow_nan=False) + "\n", encoding="utf-8"
             )
             markdown = as_markdown(found, subject, machine)
             (wanted.out / f"{name_of}.md").write_text(markdown, encoding="utf-8")
     print_report(found, console)
-    from spikebottlenet.bench.plots import draw_plots
-
-    drawn = draw_plots(found, wanted.out)
-    written = [json_path, *drawn]
+    written = [json_path, *_plots(found, wanted.out, name_of)]
     console.print(f"written: {', '.join(str(path) for path in written)}", highlight=False)
     failed = [part.name for part in found if part.failed]
     if failed:
@@ -83,9 +83,22 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
     return found
 
 
+def _plots(found: Sequence[Part], folder: Path, name_of: str) -> list[Path]:
+    """Plots of the report; one that cannot be drawn costs nothing that was measured."""
+    from spikebottlenet.bench.plots import draw_plots
+
+    try:
+        return draw_plots(found, folder, name_of)
+    except Exception:
+        log.exception("no plots")
+        return []
+
+
 def _measured(name: str, subject: Subject) -> Part:
     """One part; one that fails costs the report no other."""
     try:
         return PARTS[name](subject)
-    except SpikeBottleNetError as error:
-        return Part(name, notes=(f"{name} failed: {error}",), failed=True)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}"
+        log.exception("%s failed", name)
+        return Part(name, notes=(f"{name} failed: {said}",), failed=True)

@@ -22,6 +22,7 @@ from spikebottlenet.runtime.onnx_head import OnnxHead
 Spikes = npt.NDArray[np.uint8]
 
 _BATCH = 32
+_HELP_WITHIN_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,10 +70,12 @@ def daemon_default(module: str, setting: str) -> int:
         UnavailableError: it has no such setting.
     """
     text = subprocess.check_output(  # noqa: S603, our own module by our own interpreter
-        [sys.executable, "-m", module, "--help"], text=True
+        [sys.executable, "-m", module, "--help"], text=True, timeout=_HELP_WITHIN_S
     )
     flag = f"--{setting.replace('_', '-')}"
-    found = re.search(rf"{flag} N .*?\(default: (\d+)\)", " ".join(text.split()))
+    # An option begins two spaces in; what is said of it goes on further in.
+    mine = [each for each in re.split(r"\n {2}(?=-)", text) if each.split()[:2] == [flag, "N"]]
+    found = re.search(r"\(default: (\d+)\)", " ".join(mine[0].split())) if mine else None
     if found is None:
         raise UnavailableError(f"{module} --help names no default of {flag}: check its version")
     return int(found[1])

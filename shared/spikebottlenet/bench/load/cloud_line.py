@@ -28,6 +28,7 @@ from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _ROOM_BYTES = 8  # of a batch beside its requests, and of each request in it, at most
+_OPEN_WITHIN_S = 30.0
 _UNAVAILABLE = int(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
@@ -131,8 +132,15 @@ async def cloud_line(aim: Aim) -> AsyncIterator[CloudLine]:
             batches=True,  # answers that are ready together
         )
         try:
-            await call.write(StreamRequest(open=with_check(opening, stream_id)))
-            reply = await call.read()
+            async with asyncio.timeout(_OPEN_WITHIN_S):
+                await call.write(StreamRequest(open=with_check(opening, stream_id)))
+                reply = await call.read()
+        except TimeoutError as error:
+            call.cancel()
+            raise UnavailableError(
+                f"{aim.address} did not accept a stream within {_OPEN_WITHIN_S:.0f} s: "
+                "is it a cloud-node?"
+            ) from error
         except grpc.aio.AioRpcError as error:
             raise error_from_call(error) from error
         if reply is grpc.aio.EOF or not reply.HasField("accepted"):

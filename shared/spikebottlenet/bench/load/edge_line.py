@@ -9,9 +9,10 @@ import grpc
 import grpc.aio
 
 from spikebottlenet.bench.load.plan import Aim
+from spikebottlenet.bench.load.samples import EDGE_EXIT, OK
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.security import call_metadata
-from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
+from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, ClassifyResponse
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
 _ROOM_BYTES = 64 * 1024
@@ -30,7 +31,7 @@ class EdgeLine:
         self._ended = 0
 
     async def ask(self, index: int) -> int:
-        """Send payload ``index``; the status code of its answer, by whichever half gave it."""
+        """Send payload ``index``; the status code of its answer, EDGE_EXIT if no cloud gave it."""
         if self._ended:
             return self._ended
         self._sequence += 1
@@ -52,8 +53,7 @@ class EdgeLine:
         """Match answers to requests until the stream ends; then all that wait learn how."""
         try:
             while (response := await self._call.read()) is not grpc.aio.EOF:
-                failed = response.WhichOneof("result") == "failure"
-                self._settle(response.sequence, response.failure.code if failed else 0)
+                self._settle(response.sequence, _code(response))
         except grpc.aio.AioRpcError:
             pass
         finally:
@@ -66,6 +66,12 @@ class EdgeLine:
         answer = self._waiting.pop(sequence, None)
         if answer is not None and not answer.done():
             answer.set_result(int(code))
+
+
+def _code(response: ClassifyResponse) -> int:
+    if response.WhichOneof("result") == "failure":
+        return response.failure.code
+    return OK if response.record.source == SOURCE_CLOUD else EDGE_EXIT
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ import numpy.typing as npt
 Seconds = npt.NDArray[np.float64]
 
 OK = 0
+EDGE_EXIT = -2  # an edge-node answered from its own early exit: no answer of the cloud
 UNANSWERED = -1  # nothing had come when the run ended
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
@@ -33,7 +34,7 @@ class Samples(NamedTuple):
     due_s: Seconds
     sent_s: Seconds  # when the generator came to it
     done_s: Seconds  # when its answer was there
-    code: npt.NDArray[np.int64]  # gRPC status code, or UNANSWERED
+    code: npt.NDArray[np.int64]  # gRPC status code, EDGE_EXIT or UNANSWERED
 
     @classmethod
     def join(cls, parts: "list[Samples]") -> "Samples":
@@ -76,22 +77,33 @@ class LoadReport:
     @property
     def valid(self) -> bool:
         """Whether the generator kept up, so that what is reported is the server's."""
-        if not self.open_loop:
-            return True
+        busy = self.generator_cpu >= 0.95 * self.generator_processes
+        if busy or not self.open_loop:
+            return not busy
         lag, latency = self.lag_ms[99.0], self.accepted_ms[99.0] or self.refused_ms[99.0]
         if lag is None or latency is None:
             return self.requests > 0
-        busy = self.generator_cpu >= 0.95 * self.generator_processes
-        return not busy and lag <= max(_TIMER_MS, _MAX_LAG * latency)
+        return lag <= max(_TIMER_MS, _MAX_LAG * latency)
 
     @property
     def why_not_valid(self) -> str:
         """What to say of a run that is not."""
         return (
-            f"the generator was late itself: {self.lag_ms[99.0]} ms at the 99th percentile, "
+            f"the generator was late itself: {_shown(self.lag_ms[99.0])} at the 99th percentile, "
             f"{self.generator_cpu:.2f} cores busy in {self.generator_processes} processes: lower "
             "the rate, give it --processes or another machine"
         )
+
+    def if_valid(self, value: float | None) -> float:
+        """A figure of this run, or NaN: of a run that is not valid, or of too few samples."""
+        return value if self.valid and value is not None else math.nan
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader has to know of a run at a load that every request should survive."""
+        other = [f"{n} {code}" for code, n in self.codes.items() if code != "OK"]
+        said = () if self.valid else (f"not valid: {self.why_not_valid}",)
+        return (*said, f"not all was answered with OK: {', '.join(other)}") if other else said
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -115,9 +127,14 @@ class LoadReport:
         }
 
 
+def _shown(ms: float | None) -> str:
+    return "unknown" if ms is None else f"{ms:.1f} ms"
+
+
 def code_name(code: int) -> str:
-    """A status code's name."""
-    return "UNANSWERED" if code == UNANSWERED else _CODES.get(code, f"CODE_{code}")
+    """A status code's name, or that of an outcome which is none."""
+    own = {UNANSWERED: "UNANSWERED", EDGE_EXIT: "EDGE_EXIT"}
+    return own.get(code) or _CODES.get(code, f"CODE_{code}")
 
 
 def percentiles(seconds: Seconds) -> dict[float, float | None]:

@@ -18,6 +18,9 @@ SERVICE, CALL, STREAM = "bench.Peer", "Call", "Stream"
 
 _SERVING = re.compile(r"serving on (\S+:\d+)")
 
+# A proxy set for web browsing is not on the way to a node named by address.
+_NO_PROXY = [("grpc.enable_http_proxy", 0)]
+
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
@@ -52,12 +55,15 @@ async def _echo(request: bytes, _: Context) -> bytes:
 
 async def _relay(address: str, sent_on: int) -> None:
     """Serve calls one at a time, each with a message to the next server and back before it ends."""
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with grpc.aio.insecure_channel(address, options=_NO_PROXY) as channel:
         stream: Any = channel.stream_stream(f"/{SERVICE}/{STREAM}")()
 
         async def answer(request: bytes, _: Context) -> bytes:
             await stream.write(request[:sent_on])
-            return bytes(await stream.read())
+            answered = await stream.read()
+            if answered is grpc.aio.EOF:
+                raise ConnectionError(f"the stream to {address} ended: is the second server up?")
+            return bytes(answered)
 
         await serve_calls(answer)
 

@@ -40,9 +40,12 @@ def running_litserve(bundle: str, folder: Path, *, batch: int, threads: int) -> 
         port = probe.getsockname()[1]
     address = f"127.0.0.1:{port}"
 
+    # No proxy that is set for web browsing.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
     def ready() -> str | None:
         try:
-            with urllib.request.urlopen(f"http://{address}/health", timeout=5) as reply:
+            with opener.open(f"http://{address}/health", timeout=5) as reply:
                 return address if reply.status == 200 else None
         except (urllib.error.URLError, OSError):
             return None

@@ -1,7 +1,8 @@
 """The un-cut network as a model server runs it: image file in, best five classes out.
 
 Its weights are random (the bundle holds the cut network's alone), which changes neither its time
-nor its bytes; it is given what is free on torch: channels-last memory and inference mode.
+nor its bytes; it is given what is free on torch: norms folded into convolutions (as in our tail),
+channels-last memory and inference mode.
 """
 
 from io import BytesIO
@@ -10,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikebottlenet.bundle import Bundle, Half, bundle_folder, open_bundle
 from spikebottlenet.model.exact import PixelScale
-from spikebottlenet.model.resnet import ResNet18
+from spikebottlenet.model.resnet import BasicBlock, ResNet18
 from spikebottlenet.runtime.scores import best_classes
 
 Pixels = npt.NDArray[np.uint8]
@@ -30,6 +33,7 @@ class Uncut:
         torch.manual_seed(0)
         architecture = bundle.manifest.architecture
         network = ResNet18(width=architecture.width, classes=architecture.classes).eval()
+        fold_norms(network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
         self._network = network
         self._names = bundle.manifest.class_names
@@ -52,6 +56,21 @@ class Uncut:
             {self._names[s.class_index]: round(s.probability, 4) for s in best_classes(row)}
             for row in probabilities
         ]
+
+
+def fold_norms(network: ResNet18) -> None:
+    """Fold every norm of a network in evaluation into its convolution, in place."""
+    for module in list(network.modules()):
+        if isinstance(module, BasicBlock):
+            module.conv2 = fuse_conv_bn_eval(module.conv2, module.bn2)
+            module.add_module("bn2", nn.Identity())
+            if module.downsample is not None:
+                convolution, norm = module.downsample
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module.downsample = nn.Sequential(fuse_conv_bn_eval(convolution, norm))
+        if isinstance(module, BasicBlock | ResNet18) and isinstance(module.bn1, nn.BatchNorm2d):
+            module.conv1 = fuse_conv_bn_eval(module.conv1, module.bn1)
+            module.add_module("bn1", nn.Identity())
 
 
 def load_uncut(bundle: str, *, threads: int) -> Uncut:
