@@ -7,6 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.cli.daemons import Daemon
 from spikebottlenet.rpc.channel import make_channel
+from spikebottlenet.rpc.checks import with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Open,
     StreamRequest,
@@ -15,15 +16,22 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 
 ANSWER_WITHIN_S = 60
+STREAM = bytes(range(16))
 
 
 def channel(daemon: Daemon) -> grpc.aio.Channel:
     return make_channel(daemon.address, max_message_bytes=32 * 1024 * 1024)
 
 
-def opening(bundle: Bundle, stream_id: bytes = bytes(range(16))) -> StreamRequest:
+def opening(bundle: Bundle, stream_id: bytes = STREAM) -> StreamRequest:
     fingerprint = bytes.fromhex(bundle.fingerprint)
     return StreamRequest(open=Open(fingerprint=fingerprint, stream_id=stream_id))
+
+
+def opened(bundle: Bundle, **wanted: object) -> StreamRequest:
+    fingerprint = bytes.fromhex(bundle.fingerprint)
+    message = Open(fingerprint=fingerprint, stream_id=STREAM, checked=True, **wanted)
+    return StreamRequest(open=with_check(message, STREAM))
 
 
 async def converse(daemon: Daemon, requests: list[StreamRequest]) -> list[StreamResponse]:

@@ -23,23 +23,24 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamRequest,
     StreamResponse,
 )
-from tests.clients import channel, code_of, converse, iter_requests, no_traceback
+from tests.clients import (
+    STREAM,
+    channel,
+    code_of,
+    converse,
+    iter_requests,
+    no_traceback,
+    opened,
+)
 from tests.conftest import Start, log_lines
 from tests.door import echo_server
 
-STREAM = bytes(range(16))
 DATA_LOSS = grpc.StatusCode.DATA_LOSS.value[0]
 
 
 @pytest.fixture(scope="module")
 def frame(bundle: Bundle, spikes: np.ndarray) -> bytes:
     return bundle.codec().encode_spikes(spikes)
-
-
-def opened(bundle: Bundle, **wanted: object) -> StreamRequest:
-    fingerprint = bytes.fromhex(bundle.fingerprint)
-    message = Open(fingerprint=fingerprint, stream_id=STREAM, checked=True, **wanted)
-    return StreamRequest(open=with_check(message, STREAM))
 
 
 def in_order(sequences: list[int], frame: bytes) -> list[StreamRequest]:

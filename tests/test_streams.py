@@ -14,27 +14,27 @@ from spikebottlenet.errors import CorruptFrameError
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     GetModelRequest,
-    Open,
     Prediction,
     StreamRequest,
     StreamResponse,
 )
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
-from tests.clients import channel, code_of, converse, iter_requests, no_traceback, opening
+from tests.clients import (
+    STREAM,
+    channel,
+    code_of,
+    converse,
+    iter_requests,
+    no_traceback,
+    opened,
+    opening,
+)
 from tests.conftest import Start, log_lines
-
-STREAM = bytes(range(16))
 
 
 @pytest.fixture(scope="module")
 def frame(bundle: Bundle, spikes: np.ndarray) -> bytes:
     return bundle.codec().encode_spikes(spikes)
-
-
-def opened(bundle: Bundle, **wanted: object) -> StreamRequest:
-    fingerprint = bytes.fromhex(bundle.fingerprint)
-    message = Open(fingerprint=fingerprint, stream_id=STREAM, checked=True, **wanted)
-    return StreamRequest(open=with_check(message, STREAM))
 
 
 def request(

@@ -15,6 +15,7 @@ it covers every file. Each side checks only the files of its own half.
 import hashlib
 import io
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -278,6 +279,13 @@ def _check_file(path: Path, wanted: str | None) -> None:
             f"{path} was altered: its SHA-256 is {found}, the manifest says {wanted}: "
             "copy the whole bundle again"
         )
+
+
+def sealed_files(folder: Path, names: Collection[str]) -> dict[str, str]:
+    """Digests of a bundle's files, by name, for its manifest; each is made readable for all."""
+    for name in names:
+        (folder / name).chmod(0o644)  # safetensors writes for its owner alone
+    return {name: file_digest(folder / name) for name in sorted(names)}
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from spikebottlenet.bundle import Half, bundle_folder, default_bundle, open_bundle
+from spikebottlenet.bundle import Half, bundle_folder, open_bundle
 from spikebottlenet.cli.access import Ca, Cert, Insecure, Key, TokenFile, channel_security
 from spikebottlenet.cli.extras import needing_extra
 from spikebottlenet.errors import ConfigError, UnavailableError
@@ -28,9 +28,10 @@ Out = Annotated[Path, typer.Option(help="folder of bench.json, bench.md and plot
 
 
 def _measure(parts: tuple[str, ...], bundle: str, data: str | None, quick: bool, out: Path) -> None:
+    """Run these parts; none named are all there are."""
     with needing_extra("bench"):
-        from spikebottlenet.bench.run import Wanted, run_bench
-    run_bench(Wanted(parts, bundle, data, quick, out), Console(width=140))
+        from spikebottlenet.bench.run import PARTS, Wanted, run_bench
+    run_bench(Wanted(parts or tuple(PARTS), bundle, data, quick, out), Console(width=140))
 
 
 @app.command("all")
@@ -41,8 +42,7 @@ def everything(
     out: Out = Path("build"),
 ) -> None:
     """Every part, into bench.json."""
-    parts = ("codec", "edge", "cloud", "link", "overload", "peers", "growth", "neuron")
-    _measure(parts, bundle, data, quick, out)
+    _measure((), bundle, data, quick, out)
 
 
 @app.command()
@@ -218,7 +218,6 @@ def record(
     """Run the head on images and keep their frames, for `bench load --frames`."""
     with needing_extra("bench"):
         from spikebottlenet.bench.load.payloads import frames_to_send, write_frames
-    folder = default_bundle() if bundle == "default" else bundle_folder(bundle)
-    opened = open_bundle(folder, Half.EDGE)
+    opened = open_bundle(bundle_folder(bundle), Half.EDGE)
     written = write_frames(frames_to_send(opened, None, images or []), opened, out)
     print(f"{written} frames of {opened.model} in {out}")

@@ -23,7 +23,7 @@ from spikebottlenet.bundle import (
     LayerOperations,
     Manifest,
     OperationCounts,
-    file_digest,
+    sealed_files,
     write_manifest,
 )
 from spikebottlenet.codec.context_file import write_context
@@ -36,6 +36,8 @@ from spikebottlenet.model.architecture import Architecture, head_layers
 from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.split import SplitNetwork
 from spikebottlenet.runtime.onnx_head import OnnxHead
+
+TRAINING_CONFIG = "training.yaml"  # beside a bundle: what it was made by
 
 
 def count_operations(architecture: Architecture) -> OperationCounts:
@@ -78,16 +80,13 @@ def export_bundle(
     save_file(_half_precision(network.tail.state_dict()), folder / TAIL_WEIGHTS)
     running = OnnxHead(folder / HEAD_ONNX, architecture, threads=threads)
     fit_to_head(running, train_split, config, folder)
-    files = (*Half.LAB.value, CONTEXT)
-    for file in files:
-        (folder / file).chmod(0o644)  # safetensors writes for its owner alone
     manifest = Manifest(
         name=name,
         architecture=architecture,
         preprocess=config.data.preprocess(),
         class_names=train_split.class_names,
         operations=count_operations(architecture),
-        files={file: file_digest(folder / file) for file in sorted(files)},
+        files=sealed_files(folder, (*Half.LAB.value, CONTEXT)),
     )
     write_manifest(folder, manifest)
     return manifest
@@ -122,6 +121,6 @@ def _half_precision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def copy_record(run: Path, config_path: Path, folder: Path) -> None:
     """Lay the training's config and logs beside the bundle."""
-    shutil.copyfile(config_path, folder / "training.yaml")
+    shutil.copyfile(config_path, folder / TRAINING_CONFIG)
     for log in sorted(run.glob("*.jsonl")):
         shutil.copyfile(log, folder / f"training-{log.name}")

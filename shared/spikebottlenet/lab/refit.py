@@ -8,8 +8,8 @@ from spikebottlenet.bundle import (
     HEAD_ONNX,
     Bundle,
     Half,
-    file_digest,
     open_bundle,
+    sealed_files,
     write_manifest,
 )
 from spikebottlenet.config import read_yaml
@@ -17,11 +17,9 @@ from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
 from spikebottlenet.lab.evaluate import measure_bundle
-from spikebottlenet.lab.export import fit_to_head
+from spikebottlenet.lab.export import TRAINING_CONFIG, fit_to_head
 from spikebottlenet.lab.requantise import EIGHT, requantise
 from spikebottlenet.runtime.onnx_head import OnnxHead
-
-_TRAINING = "training.yaml"
 
 
 def refit_bundle(
@@ -44,9 +42,9 @@ def refit_bundle(
         ConfigError: no training config, or ``out`` exists.
         DataError: the data set cannot be loaded.
     """
-    source = bundle.path(_TRAINING)
+    source = bundle.path(TRAINING_CONFIG)
     if not source.is_file():
-        raise ConfigError(f"no {_TRAINING} in {bundle.folder}: lay the bundle's config there")
+        raise ConfigError(f"no {TRAINING_CONFIG} in {bundle.folder}: lay the bundle's config there")
     if out.exists():
         raise ConfigError(f"{out} exists: give --out a folder that does not")
     config = TrainingConfig.parse(read_yaml(source), source=str(source))
@@ -62,10 +60,7 @@ def refit_bundle(
         shutil.copytree(bundle.folder, making)
     head = OnnxHead(making / HEAD_ONNX, bundle.manifest.architecture, threads=threads)
     fit_to_head(head, split.first(images) if images else split, config, making)
-    names = sorted({*bundle.manifest.files, CONTEXT})
-    for file in names:
-        (making / file).chmod(0o644)  # safetensors writes for its owner alone
-    files = {file: file_digest(making / file) for file in names}
+    files = sealed_files(making, {*bundle.manifest.files, CONTEXT})
     write_manifest(making, bundle.manifest.model_copy(update={"files": files, "measured": None}))
     before = bundle.manifest.measured
     measure_bundle(

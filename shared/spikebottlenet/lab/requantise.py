@@ -15,7 +15,7 @@ from spikebottlenet.bundle import (
     HEAD_WEIGHTS,
     Bundle,
     Manifest,
-    file_digest,
+    sealed_files,
     write_manifest,
 )
 from spikebottlenet.errors import BundleError
@@ -41,9 +41,7 @@ def requantise(bundle: Bundle, folder: Path) -> Manifest:
         raise BundleError(f"the head in {bundle.folder} has 8-bit weights already: use it as it is")
     shutil.copytree(bundle.folder, folder)
     write_head(eight_bit(head), folder)
-    files = manifest.files | {
-        name: file_digest(folder / name) for name in (HEAD_ONNX, HEAD_WEIGHTS)
-    }
+    files = manifest.files | sealed_files(folder, (HEAD_ONNX, HEAD_WEIGHTS))
     changed = manifest.model_copy(update={"files": files, "measured": None})
     write_manifest(folder, changed)
     return changed
@@ -65,5 +63,4 @@ def write_head(head: ExactHead | IntegerHead, folder: Path) -> None:
         name: tensor.contiguous() for name, tensor in head.weights.items()
     }
     save_file(weights, folder / HEAD_WEIGHTS)
-    (folder / HEAD_WEIGHTS).chmod(0o644)  # safetensors writes for its owner alone
     (folder / HEAD_ONNX).write_bytes(onnx_head(head).SerializeToString())

@@ -12,6 +12,7 @@ deviation is folded into the first convolution; the threshold is folded to 1. Wi
 not 0, 1/2 or 1 the sums of one timestep are still exact, the potential is not.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -105,6 +106,39 @@ def _exponent(bound: torch.Tensor, weights: list[torch.Tensor], timesteps: int) 
     return torch.floor(torch.log2(room / (2.0 * bound + 1.0)))
 
 
+Current = Callable[[NeuronLayer, list[torch.Tensor]], torch.Tensor]
+Fire = Callable[[torch.Tensor], torch.Tensor]
+
+
+def run_layers(
+    architecture: Architecture,
+    mean_colour: tuple[int, int, int],
+    pixels: torch.Tensor,
+    current: Current,
+    fire: Fire,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Run a folded head's layers on uint8 pixels [B, side, side, 3].
+
+    ``current`` maps a layer and what its synapses see, [T * B, C, H, W] each (the image: [B, 3, H,
+    W]), to its current; ``fire`` maps currents [T, B, C, H, W] to spikes. Returns spikes uint8 [T,
+    B, C, H, W] and, for each layer, its spikes summed over timesteps and channels [B, H, W].
+    """
+    timesteps = architecture.timesteps
+    image = pixels.to(torch.float32) - torch.tensor(mean_colour, dtype=torch.float32)
+    image = image.permute(0, 3, 1, 2)
+    spikes: list[torch.Tensor] = []
+    for layer in head_layers(architecture):
+        sources = [image if s.source == IMAGE else spikes[s.source] for s in layer.synapses]
+        found = current(layer, sources)
+        first = layer.synapses[0].source == IMAGE
+        steps = (
+            found.expand(timesteps, *found.shape) if first else found.unflatten(0, (timesteps, -1))
+        )
+        spikes.append(fire(steps).flatten(0, 1))
+    activity = [layer.unflatten(0, (timesteps, -1)).sum(dim=(0, 2)) for layer in spikes]
+    return spikes[-1].unflatten(0, (timesteps, -1)).to(torch.uint8), activity
+
+
 @dataclass(frozen=True)
 class ExactHead:
     """The reference: the folded head in torch, float32."""
@@ -119,30 +153,21 @@ class ExactHead:
         Returns spikes uint8 [T, B, C, H, W] and, for each neuron layer, its spikes summed over
         timesteps and channels [B, H, W].
         """
-        timesteps = self.architecture.timesteps
-        image = pixels.to(torch.float32) - torch.tensor(self.mean_colour, dtype=torch.float32)
-        image = image.permute(0, 3, 1, 2)
         params = LIFParams(threshold=1.0, leak=self.architecture.leak)
-        spikes: list[torch.Tensor] = []
-        for layer in head_layers(self.architecture):
-            names, bias_name = parameter_names(layer)
-            current = self.weights[bias_name][None, :, None, None]
-            for synapse, name in zip(layer.synapses, names, strict=True):
-                part = image if synapse.source == IMAGE else spikes[synapse.source]
-                if name is not None:
-                    part = functional.conv2d(
-                        part,
-                        self.weights[name],
-                        stride=synapse.stride,
-                        padding=synapse.kernel // 2,
-                    )
-                current = current + part
-            first = layer.synapses[0].source == IMAGE
-            steps = (
-                current.expand(timesteps, *current.shape)
-                if first
-                else current.unflatten(0, (timesteps, -1))
-            )
-            spikes.append(rollout(steps, params).flatten(0, 1))
-        activity = [layer.unflatten(0, (timesteps, -1)).sum(dim=(0, 2)) for layer in spikes]
-        return spikes[-1].unflatten(0, (timesteps, -1)).to(torch.uint8), activity
+        return run_layers(
+            self.architecture, self.mean_colour, pixels, self._current, lambda i: rollout(i, params)
+        )
+
+    def _current(self, layer: NeuronLayer, sources: list[torch.Tensor]) -> torch.Tensor:
+        names, bias_name = parameter_names(layer)
+        current = self.weights[bias_name][None, :, None, None]
+        for synapse, name, part in zip(layer.synapses, names, sources, strict=True):
+            if name is not None:
+                part = functional.conv2d(
+                    part,
+                    self.weights[name],
+                    stride=synapse.stride,
+                    padding=synapse.kernel // 2,
+                )
+            current = current + part
+        return current

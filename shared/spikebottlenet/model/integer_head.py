@@ -21,8 +21,8 @@ import torch
 from torch.nn import functional
 
 from spikebottlenet.errors import ConfigError
-from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
-from spikebottlenet.model.exact import ExactHead, parameter_names
+from spikebottlenet.model.architecture import IMAGE, Architecture, NeuronLayer, head_layers
+from spikebottlenet.model.exact import ExactHead, parameter_names, run_layers
 
 THRESHOLD = 64  # units; even, see the docstring of ``quantise_head``
 LOWEST = -64  # units; the byte 0
@@ -103,32 +103,21 @@ class IntegerHead:
         Returns spikes uint8 [T, B, C, H, W] and, for each neuron layer, its spikes summed over
         timesteps and channels [B, H, W].
         """
-        timesteps = self.architecture.timesteps
-        image = pixels.to(torch.float32) - torch.tensor(self.mean_colour, dtype=torch.float32)
-        image = image.permute(0, 3, 1, 2)
-        spikes: list[torch.Tensor] = []
-        for layer in head_layers(self.architecture):
-            names, bias_name = parameter_names(layer)
-            current: torch.Tensor | None = None
-            for synapse, name in zip(layer.synapses, names, strict=True):
-                source = image if synapse.source == IMAGE else spikes[synapse.source]
-                if name is None:
-                    part = THRESHOLD * source
-                else:
-                    bias = self.weights[bias_name] if current is None else None
-                    part = self._convolve(source, name, bias, synapse.stride, synapse.kernel)
-                current = part if current is None else _byte(current + part)
-            if current is None:
-                raise ValueError(f"layer {layer.name} has no synapse")
-            first = layer.synapses[0].source == IMAGE
-            steps = (
-                current.expand(timesteps, *current.shape)
-                if first
-                else current.unflatten(0, (timesteps, -1))
-            )
-            spikes.append(self._fire(steps).flatten(0, 1))
-        activity = [layer.unflatten(0, (timesteps, -1)).sum(dim=(0, 2)) for layer in spikes]
-        return spikes[-1].unflatten(0, (timesteps, -1)).to(torch.uint8), activity
+        return run_layers(self.architecture, self.mean_colour, pixels, self._current, self._fire)
+
+    def _current(self, layer: NeuronLayer, sources: list[torch.Tensor]) -> torch.Tensor:
+        names, bias_name = parameter_names(layer)
+        current: torch.Tensor | None = None
+        for synapse, name, source in zip(layer.synapses, names, sources, strict=True):
+            if name is None:
+                part = THRESHOLD * source
+            else:
+                bias = self.weights[bias_name] if current is None else None
+                part = self._convolve(source, name, bias, synapse.stride, synapse.kernel)
+            current = part if current is None else _byte(current + part)
+        if current is None:
+            raise ValueError(f"layer {layer.name} has no synapse")
+        return current
 
     def _convolve(
         self, source: torch.Tensor, name: str, bias: torch.Tensor | None, stride: int, kernel: int

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
 import grpc.aio
 import uuid_utils
 
+from spikebottlenet.bench.load.answers import Answers
 from spikebottlenet.bench.load.plan import Aim
 from spikebottlenet.codec.frame import bind_frame
 from spikebottlenet.errors import UnavailableError
@@ -29,7 +29,6 @@ from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _ROOM_BYTES = 8  # of a batch beside its requests, and of each request in it, at most
 _OPEN_WITHIN_S = 30.0
-_UNAVAILABLE = int(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
 class CloudLine:
@@ -44,21 +43,19 @@ class CloudLine:
         self._credit = asyncio.Semaphore(max(1, accepted.max_in_flight))
         self._writing = asyncio.Lock()
         self._sequence = 0
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._ended = 0  # status code
+        self._answers = Answers()
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer."""
         async with self._credit:
-            if self._ended:
-                return self._ended
+            if self._answers.ended:
+                return self._answers.ended
             self._sequence += 1
             sequence = self._sequence
             frame = self._aim.payloads[index % len(self._aim.payloads)]
             context = frame_context(self._stream_id, sequence, more=False)
             request = StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
-            answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._waiting[sequence] = answer
+            answer = self._answers.expect(sequence)
             try:
                 self._ready.append(request)
                 async with self._writing:
@@ -92,24 +89,15 @@ class CloudLine:
         except grpc.aio.AioRpcError:
             pass
         finally:
-            code = self._call.code()
-            status = await code if self._call.done() else grpc.StatusCode.CANCELLED
-            self._ended = int(status.value[0]) or _UNAVAILABLE
-            for sequence in list(self._waiting):
-                self._settle(sequence, self._ended)
+            await self._answers.end(self._call)
 
     def _take(self, response: StreamResponse) -> None:
         if response.HasField("prediction"):
             verify_check(response.prediction, self._stream_id)
-            self._settle(response.prediction.sequence, 0)
+            self._answers.settle(response.prediction.sequence, 0)
         elif response.HasField("failure"):
             verify_check(response.failure, self._stream_id)
-            self._settle(response.failure.sequence, response.failure.code)
-
-    def _settle(self, sequence: int, code: int) -> None:
-        answer = self._waiting.pop(sequence, None)
-        if answer is not None and not answer.done():
-            answer.set_result(int(code))
+            self._answers.settle(response.failure.sequence, response.failure.code)
 
 
 @asynccontextmanager

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import grpc
 import grpc.aio
 
+from spikebottlenet.bench.load.answers import Answers
 from spikebottlenet.bench.load.plan import Aim
 from spikebottlenet.bench.load.samples import EDGE_EXIT, OK
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
@@ -16,7 +16,6 @@ from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, Classi
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
 _ROOM_BYTES = 64 * 1024
-_UNAVAILABLE = int(grpc.StatusCode.UNAVAILABLE.value[0])
 
 
 class EdgeLine:
@@ -27,21 +26,19 @@ class EdgeLine:
         self._aim = aim
         self._writing = asyncio.Lock()
         self._sequence = 0
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._ended = 0
+        self._answers = Answers()
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer, EDGE_EXIT if no cloud gave it."""
-        if self._ended:
-            return self._ended
+        if self._answers.ended:
+            return self._answers.ended
         self._sequence += 1
         request = ClassifyRequest(
             image=self._aim.payloads[index % len(self._aim.payloads)],
             sequence=self._sequence,
             deadline_ms=self._aim.deadline_ms,
         )
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._waiting[self._sequence] = answer
+        answer = self._answers.expect(self._sequence)
         try:
             async with self._writing:
                 await self._call.write(request)
@@ -53,19 +50,11 @@ class EdgeLine:
         """Match answers to requests until the stream ends; then all that wait learn how."""
         try:
             while (response := await self._call.read()) is not grpc.aio.EOF:
-                self._settle(response.sequence, _code(response))
+                self._answers.settle(response.sequence, _code(response))
         except grpc.aio.AioRpcError:
             pass
         finally:
-            status = await self._call.code() if self._call.done() else grpc.StatusCode.CANCELLED
-            self._ended = int(status.value[0]) or _UNAVAILABLE
-            for sequence in list(self._waiting):
-                self._settle(sequence, self._ended)
-
-    def _settle(self, sequence: int, code: int) -> None:
-        answer = self._waiting.pop(sequence, None)
-        if answer is not None and not answer.done():
-            answer.set_result(int(code))
+            await self._answers.end(self._call)
 
 
 def _code(response: ClassifyResponse) -> int:
