@@ -13,11 +13,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cloud_node.tail_worker import BatchLimits, TailWorker
+from cloud_node.received import Received
+from cloud_node.tail_worker import TailWorker
+from cloud_node.waiting import BatchLimits
 from edge_node.head_worker import HeadWorker
 from edge_node.queue_ops import QueueOps
 from spikebottlenet.bundle import Bundle
+from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import OverloadedError, StoreError
+from spikebottlenet.model.shape import SpikeShape
 from spikebottlenet.rpc.v1.coinference_pb2 import StreamRequest
 from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, SOURCE_EDGE_EXIT, ClassifyRequest
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
@@ -43,12 +47,15 @@ class BrokenOnce:
 
 
 async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
-    spikes = np.zeros((2, 1, 2, 2), np.uint8)
+    shape = SpikeShape(timesteps=2, channels=1, height=2, width=2)
+    codec = SpikeCodec(shape, np.full(tuple(shape), 1 << 15, np.uint16))
+    image = Received(codec)
+    image.add(codec.encode_spikes(np.zeros(tuple(shape), np.uint8)))
     tail = BrokenOnce()
     async with TailWorker(BatchLimits(max_batch=4, max_waiting=8)).running() as worker:
         with pytest.raises(OverloadedError, match="no such luck"):
-            await worker.classify(tail, spikes, deadline_s=None)  # type: ignore[arg-type]
-        answer = await worker.classify(tail, spikes, deadline_s=None)  # type: ignore[arg-type]
+            await worker.classify(tail, image, deadline_s=None)  # type: ignore[arg-type]
+        answer = await worker.classify(tail, image, deadline_s=None)  # type: ignore[arg-type]
         assert answer.probabilities.shape == (3,)
         await worker.alive()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import queue
 import threading
 import weakref
 from collections import Counter
@@ -9,13 +10,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_node.batching import FairQueue, Sender, next_batch
+from cloud_node import waiting as waiting_module
+from cloud_node.batching import FairQueue, Sender, next_batch, start_at
 from cloud_node.cost import Cost, CostModel, Measured, fit_cost
-from cloud_node.tail_worker import BatchLimits, TailWorker
-from spikebottlenet.errors import DeadlineError, OverloadedError
+from cloud_node.tail_worker import TailWorker
+from cloud_node.waiting import BatchLimits
+from spikebottlenet.errors import (
+    CorruptFrameError,
+    DeadlineError,
+    OverloadedError,
+    UnavailableError,
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,7 @@ class Job:
     name: str = ""
     deadline: float | None = None
     abandoned: bool = False
+    arrived: float = 0.0
 
 
 def queued(*names: str) -> FairQueue[Job]:
@@ -133,7 +143,6 @@ def test_those_that_are_gone_or_too_late_take_no_room_of_one_that_can_be_met() -
 async def test_one_client_does_not_take_the_places_of_another() -> None:
     limits = BatchLimits(max_batch=2, max_waiting=16, max_queue_s=60, min_waiting=4)
     begun, go_on = threading.Event(), threading.Event()
-    spikes = np.zeros((1, 1, 2, 2), np.uint8)
 
     class Blocked:
         def classify(self, batch: np.ndarray) -> np.ndarray:
@@ -146,7 +155,7 @@ async def test_one_client_does_not_take_the_places_of_another() -> None:
 
         def ask(client: str) -> "asyncio.Task[object]":
             sender = Sender(client)
-            asking = worker.classify(tail, spikes, deadline_s=None, sender=sender)  # type: ignore[arg-type]
+            asking = worker.classify(tail, Image(SPIKES), deadline_s=None, sender=sender)  # type: ignore[arg-type]
             return asyncio.create_task(asking)
 
         first = ask("greedy")
@@ -191,6 +200,27 @@ def test_every_image_is_computed_in_time_or_given_up_or_waits(
 SPIKES = np.zeros((2, 1, 2, 2), np.uint8)
 
 
+@dataclass(frozen=True)
+class Image:
+    """Spikes that need no decoding."""
+
+    array: np.ndarray
+    broken: bool = False
+
+    @property
+    def timesteps(self) -> int:
+        return len(self.array)
+
+    @property
+    def spike_bytes(self) -> int:
+        return self.array.nbytes
+
+    def spikes(self) -> np.ndarray:
+        if self.broken:
+            raise CorruptFrameError("cannot be decoded")
+        return self.array
+
+
 class GatedTail:
     """Runs when the gate is open; notes its batches; fails on an image with a spike."""
 
@@ -221,9 +251,11 @@ async def send(
     *,
     client: str = "a",
     spikes: np.ndarray = SPIKES,
+    broken: bool = False,
     deadline_s: float | None = None,
 ) -> object:
-    return await worker.classify(tail, spikes, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
+    image = Image(spikes, broken)
+    return await worker.classify(tail, image, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
 
 
 async def test_what_waits_while_the_tail_is_busy_goes_together() -> None:
@@ -352,3 +384,92 @@ async def test_an_idle_tail_waits_for_a_fuller_batch_only_where_told() -> None:
     async with TailWorker(BatchLimits(max_batch=3, max_wait_s=60.0)).running() as worker:
         await asyncio.gather(*(send(worker, tail) for _ in range(3)))
     assert tail.batches == [3]
+
+
+def test_a_batch_that_may_wait_begins_in_time_for_the_earliest_deadline() -> None:
+    cost = Cost(0.1, 0.1)
+    waits = {"max_batch": 4, "max_wait_s": 5.0, "cost": cost}
+    assert start_at(jobs_due(None, None), **waits) == 5.0  # type: ignore[arg-type]
+    assert start_at(jobs_due(2.0, None), **waits) == pytest.approx(2.0 - 0.4)  # type: ignore[arg-type]
+    assert start_at(jobs_due(*[None] * 4), **waits) < 0  # type: ignore[arg-type]  # full
+
+
+async def test_a_group_that_waits_for_more_keeps_no_other_waiting() -> None:
+    patient, full = GatedTail(), GatedTail()
+    patient.gate.set()
+    full.gate.set()
+    async with TailWorker(BatchLimits(max_batch=2, max_wait_s=600.0)).running() as worker:
+        waiting = asyncio.create_task(send(worker, patient))
+        await asyncio.sleep(0)
+        await asyncio.gather(*(send(worker, full) for _ in range(2)))
+        assert not waiting.done()
+        await asyncio.gather(waiting, send(worker, patient))
+    assert (full.batches, patient.batches) == ([2], [2])
+
+
+async def test_what_is_refused_is_not_decoded() -> None:
+    tail = GatedTail()
+    async with TailWorker(BatchLimits(max_batch=1, max_waiting=1)).running() as worker:
+        waiting = [await begin(worker, tail), asyncio.create_task(send(worker, tail))]
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError):
+            await send(worker, tail, broken=True)
+        tail.gate.set()
+        await asyncio.gather(*waiting)
+        with pytest.raises(CorruptFrameError):
+            await send(worker, tail, broken=True)
+
+
+class LaneTail:
+    """Notes each batch with its thread and the threads it has; as many go on as are let."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Semaphore(0)
+        self.begun: queue.Queue[tuple[int, int, int]] = queue.Queue()
+
+    def classify(self, spikes: np.ndarray) -> np.ndarray:
+        self.begun.put((spikes.shape[1], threading.get_ident(), torch.get_num_threads()))
+        assert self.go_on.acquire(timeout=30)
+        return np.full((spikes.shape[1], 3), 1 / 3, np.float32)
+
+
+async def test_an_image_alone_has_every_thread_and_a_crowd_is_dealt_to_the_lanes() -> None:
+    tail = LaneTail()
+    worker = TailWorker(BatchLimits(max_batch=8, lanes=2), threads=2)
+    async with worker.running():
+        sent = [asyncio.create_task(send(worker, tail))]  # type: ignore[arg-type]
+        size, _, threads = await asyncio.to_thread(tail.begun.get, timeout=30)
+        assert (size, threads) == (1, 2)
+        sent += [asyncio.create_task(send(worker, tail)) for _ in range(6)]  # type: ignore[arg-type]
+        await asyncio.sleep(0)
+        tail.go_on.release()
+        one, other = [await asyncio.to_thread(tail.begun.get, timeout=30) for _ in range(2)]
+        assert (one[0], one[2], other[0], other[2]) == (3, 1, 3, 1)
+        assert one[1] != other[1]
+        # Where one lane is free, who comes has it at once, on its one thread.
+        tail.go_on.release()
+        await asyncio.wait(sent[1:], return_when=asyncio.FIRST_COMPLETED)
+        sent.append(asyncio.create_task(send(worker, tail)))  # type: ignore[arg-type]
+        size, _, threads = await asyncio.to_thread(tail.begun.get, timeout=30)
+        assert (size, threads) == (1, 1)
+        for _ in range(2):
+            tail.go_on.release()
+        await asyncio.gather(*sent)
+        await worker.alive()
+
+
+async def test_a_policy_that_fails_leaves_nobody_without_an_answer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(queue: FairQueue[Job], **_: object) -> None:
+        queue.pop()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(waiting_module, "next_batch", fails)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    async with TailWorker(BatchLimits(lanes=2)).running() as worker:
+        sent = [asyncio.create_task(send(worker, GatedTail())) for _ in range(3)]
+        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [UnavailableError] * 3
+        with pytest.raises(RuntimeError):
+            await worker.alive()

@@ -1,7 +1,6 @@
 """``cloud-node``: the whole life of the process at a glance."""
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,10 +35,10 @@ EXAMPLE = """examples:
 async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.tail_threads)
     folders = bundle_folders(settings.bundle)
     models = ServedModels([load_model(folder, device=settings.device) for folder in folders])
-    queue = TailWorker(settings.batch_limits())
+    queue = TailWorker(settings.batch_limits(), threads=settings.tail_threads)
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
     async with queue.running() as worker:

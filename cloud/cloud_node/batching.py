@@ -5,6 +5,7 @@ timesteps), in a group the clients, of a client its streams. So one that has 500
 that has a single image by a turn, not by 500.
 """
 
+import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ class Sender(NamedTuple):
 
 class Waiting(Protocol):
     """What the policy knows of an image."""
+
+    @property
+    def arrived(self) -> float:
+        """Since when it waits, on the caller's clock."""
 
     @property
     def deadline(self) -> float | None:
@@ -139,3 +144,17 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
         else:
             plan.too_late.append(job)
     return plan
+
+
+def start_at(queue: FairQueue[J], *, max_batch: int, max_wait_s: float, cost: Cost) -> float:
+    """When the next batch of a queue that is not empty is to begin, on the clock of its images.
+
+    At once when it is full or nothing is to be waited for; else when its oldest image has waited
+    ``max_wait_s``, or sooner where an earliest deadline could else not be met.
+    """
+    if not max_wait_s or len(queue) >= max_batch:
+        return -math.inf
+    live = [job for job in queue if not job.abandoned]
+    latest = min((job.arrived for job in live), default=-math.inf) + max_wait_s
+    due = min((job.deadline for job in live if job.deadline is not None), default=math.inf)
+    return min(latest, due - cost.batch_s(len(live) + 1))

@@ -55,7 +55,7 @@ class CloudInference:
         """Run a model's tail on the timesteps that have come, in the turn of client and stream."""
         sender = Sender(current_client().name, stream)
         answer = await self._worker.classify(
-            model.tail, received.spikes(), deadline_s=deadline_s, sender=sender
+            model.tail, received, deadline_s=deadline_s, sender=sender
         )
         best = best_classes(answer.probabilities)
         macs = model.bundle.manifest.operations.tail_macs[received.timesteps - 1]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from spikebottlenet.codec.frame import Frame
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import RequestError
 
@@ -16,6 +17,7 @@ class Received:
 
     def __init__(self, codec: SpikeCodec) -> None:
         self._codec = codec
+        self._frames: list[Frame] = []  # not yet decoded
         self._parts: list[Spikes] = []
         self.timesteps = 0
         self.payload_bytes = 0
@@ -23,20 +25,20 @@ class Received:
         self.wire_bytes = 0
 
     def add(self, frame: bytes, *, context: bytes = b"") -> None:
-        """Decode a frame that carries on where the last one ended.
+        """Take a frame that carries on where the last one ended; it is decoded when needed.
 
         Raises:
             CorruptFrameError: damaged, or not of this model.
             RequestError: not the timesteps that come next.
         """
-        first, spikes = self._codec.decode_spikes(frame, context=context)
-        if first != self.timesteps:
+        unpacked = self._codec.unpack(frame, context=context)
+        if unpacked.first_timestep != self.timesteps:
             raise RequestError(
-                f"frame starts at timestep {first}, wanted {self.timesteps}: send an image's "
-                "timesteps in order"
+                f"frame starts at timestep {unpacked.first_timestep}, wanted {self.timesteps}: "
+                "send an image's timesteps in order"
             )
-        self._parts.append(spikes)
-        self.timesteps += len(spikes)
+        self._frames.append(unpacked)
+        self.timesteps += unpacked.timesteps
         self.payload_bytes += len(frame)
 
     @property
@@ -44,8 +46,20 @@ class Received:
         """Whether every timestep has come."""
         return self.timesteps == self._codec.shape.timesteps
 
+    @property
+    def spike_bytes(self) -> int:
+        """Bytes of all so far once decoded."""
+        return self.timesteps * self._codec.shape.sites
+
     def spikes(self) -> Spikes:
-        """All so far, [t, C, H, W]."""
+        """All so far, [t, C, H, W].
+
+        Raises:
+            CorruptFrameError: a payload cannot be decoded.
+        """
+        while self._frames:
+            self._parts.append(self._codec.decode_frame(self._frames[0]).spikes)
+            del self._frames[0]
         return np.concatenate(self._parts)
 
 

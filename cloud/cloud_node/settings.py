@@ -1,10 +1,11 @@
 """Settings of ``cloud-node``; each is a key of its YAML file and a flag."""
 
 import math
+import os
 
 from pydantic import Field
 
-from cloud_node.tail_worker import BatchLimits
+from cloud_node.waiting import BatchLimits
 from spikebottlenet.daemon import DaemonSettings
 
 
@@ -15,7 +16,7 @@ class CloudSettings(DaemonSettings):
         "127.0.0.1:50061", description="host:port to serve on; 0.0.0.0 for every interface"
     )
     device: str = Field("cpu", description="torch device of the tail: cpu, cuda, cuda:1")
-    threads: int = Field(0, ge=0, description="threads of the tail on a cpu; 0: one a core")
+    threads: int = Field(0, ge=0, description="threads of the tails on a cpu; 0: one a core")
     max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")
     max_in_flight: int = Field(
         32, ge=1, le=1024, description="images of one stream that may wait for their answer"
@@ -49,6 +50,11 @@ class CloudSettings(DaemonSettings):
         4096, ge=1, description="answers kept for an edge that reconnects and asks again"
     )
 
+    @property
+    def tail_threads(self) -> int:
+        """Threads of the tails, all together."""
+        return self.threads or len(os.sched_getaffinity(0))
+
     def batch_limits(self) -> BatchLimits:
         """How the tail batches."""
         return BatchLimits(
@@ -60,4 +66,5 @@ class CloudSettings(DaemonSettings):
             # slow the machine; and a batch that can run is followed by one that can.
             min_waiting=max(self.max_in_flight, 2 * self.max_batch),
             max_wait_s=self.max_wait_ms / 1000,
+            lanes=self.tail_threads if self.device == "cpu" else 1,
         )

@@ -1,93 +1,60 @@
-"""The tails in one thread, which batches what waits while it is busy.
+"""The tails in lanes: threads that each take a batch of what waits as soon as they are free.
 
-The thread takes the next batch itself as soon as one is done, and posts a batch's answers to the
-event loop at once, so that no turn of the loop stands between two batches.
+A lane takes its next batch itself and posts a batch's answers to the event loop at once, so that no
+turn of the loop stands between two batches.
 """
 
 import asyncio
 import logging
+import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
+import torch
 
-from cloud_node.batching import FairQueue, Sender, next_batch
-from cloud_node.cost import CostModel, Measured
+from cloud_node.batching import Sender
+from cloud_node.waiting import Batch, BatchLimits, Group, Job, Spikes, TailAnswer, WaitingRoom
 from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
 from spikebottlenet.logs import fields
-from spikebottlenet.runtime.scores import Probabilities
 from spikebottlenet.runtime.torch_tail import TorchTail
-
-Spikes = npt.NDArray[np.uint8]
 
 log = logging.getLogger(__name__)
 
 _NOBODY = Sender("nobody")
-_SHORTEST_RETRY_S = 0.01
+
+_Outcome = tuple[Job, TailAnswer | Exception]
 
 
-@dataclass(frozen=True)
-class BatchLimits:
-    """How batches are made, and how much may wait for one."""
-
-    max_batch: int = 16
-    max_waiting: int = 512  # images
-    max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
-    max_queue_s: float = 0.5  # estimated wait above which an image is refused
-    min_waiting: int = 32  # that many may wait however long it takes
-    max_wait_s: float = 0.0  # an idle tail waits so long for a fuller batch
-
-
-class TailAnswer(NamedTuple):
-    """What the tail said of one image."""
-
-    probabilities: Probabilities  # [classes]
-    queue_us: int  # waited, microseconds
-    tail_us: int  # of the batch, microseconds
-
-
-class _Group(NamedTuple):
-    """What can go through together."""
-
-    tail: TorchTail
-    timesteps: int
-
-
-@dataclass(frozen=True)
-class _Job:
-    spikes: Spikes  # [t, C, H, W]
-    arrived: float  # monotonic seconds
-    deadline: float | None  # monotonic seconds
-    answer: "asyncio.Future[TailAnswer]"
+class Image(Protocol):
+    """An image's spikes, not yet decoded."""
 
     @property
-    def abandoned(self) -> bool:
-        return self.answer.done()
+    def timesteps(self) -> int:
+        """How many have come."""
 
+    @property
+    def spike_bytes(self) -> int:
+        """Bytes of its decoded spikes."""
 
-_Outcome = tuple[_Job, TailAnswer | Exception]
+    def spikes(self) -> Spikes:
+        """Decode them, [t, C, H, W]."""
 
 
 class TailWorker:
-    """A bounded queue before the tails."""
+    """A bounded queue before the tails, and the lanes that serve it."""
 
-    def __init__(self, limits: BatchLimits | None = None) -> None:
+    def __init__(self, limits: BatchLimits | None = None, *, threads: int = 1) -> None:
         self._limits = limits or BatchLimits()
-        self._changed = threading.Condition()  # guards all that follows
-        self._queues: OrderedDict[_Group, FairQueue[_Job]] = OrderedDict()  # none is empty
-        self._costs: WeakKeyDictionary[TorchTail, dict[int, CostModel]] = WeakKeyDictionary()
-        self._waiting_bytes = 0
-        self._busy_until = 0.0  # estimated end of the running batch
-        self._pings: list[asyncio.Future[None]] = []
+        self._threads = threads  # of an image that is alone, where there are several lanes
+        self._changed = threading.Condition()  # guards the room and the pings
+        self._room = WaitingRoom(self._limits)
+        self._pings: list[list[asyncio.Future[None]]] = [[] for _ in range(self._limits.lanes)]
         self._ended = False
-        self._thread: threading.Thread | None = None
+        self._lanes: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self.expired = 0  # dropped before they were computed
 
@@ -95,191 +62,158 @@ class TailWorker:
     async def running(self) -> AsyncIterator["TailWorker"]:
         """Serve the queue until the block ends; what still waits then is cancelled."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="tail", daemon=True)
-        self._thread.start()
+        for lane in range(self._limits.lanes):
+            thread = threading.Thread(target=self._work, args=(lane,), name="tail", daemon=True)
+            self._lanes.append(thread)
+            thread.start()
         try:
             yield self
         finally:
             with self._changed:
                 self._ended = True
-                left = [job.answer for queue in self._queues.values() for job in queue]
-                self._queues.clear()
-                self._changed.notify()
-            for answer in left:
-                answer.cancel()
-            await asyncio.to_thread(self._thread.join)
+                left = self._room.clear()
+                self._changed.notify_all()
+            for job in left:
+                job.answer.cancel()
+            for thread in self._lanes:
+                await asyncio.to_thread(thread.join)
 
     async def alive(self) -> None:
-        """Return once the thread has had a turn.
+        """Return once every lane has had a turn.
 
         Raises:
             RuntimeError: nobody serves the queue any more.
         """
-        ping: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
         with self._changed:
-            if self._ended or self._thread is None or not self._thread.is_alive():
+            if self._ended or not self._lanes or not all(lane.is_alive() for lane in self._lanes):
                 raise RuntimeError("the tail's thread has ended")
-            self._pings.append(ping)
-            self._changed.notify()
-        await ping
+            pings = [loop.create_future() for _ in self._lanes]
+            for waiting, ping in zip(self._pings, pings, strict=True):
+                waiting.append(ping)
+            self._changed.notify_all()
+        await asyncio.gather(*pings)
 
     async def classify(
         self,
         tail: TorchTail,
-        spikes: Spikes,
+        image: Image,
         *,
         deadline_s: float | None,
         sender: Sender = _NOBODY,
     ) -> TailAnswer:
-        """Class probabilities of spikes [t, C, H, W] by a model's tail.
+        """Class probabilities of an image by a model's tail; it is decoded once admitted.
 
         Raises:
             OverloadedError: too many wait already, or the tail failed.
+            CorruptFrameError: its spikes cannot be decoded.
             DeadlineError: it could not be answered within ``deadline_s`` seconds.
             UnavailableError: the worker has ended.
         """
         now = time.monotonic()
-        answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         deadline = None if deadline_s is None else now + deadline_s
-        group = _Group(tail, len(spikes))
+        group = Group(tail, image.timesteps, image.spike_bytes)
+        with self._changed:
+            if not self._ended:
+                self._room.admit(group, sender, now)
+        spikes = image.spikes()
+        answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._ended:
                 raise UnavailableError("the tail has stopped: send it to another cloud-node")
-            self._admit(group, sender, spikes.nbytes, now)
-            queue = self._queues.get(group)
-            if queue is None:
-                queue = self._queues[group] = FairQueue()
-            queue.push(sender, _Job(spikes, now, deadline, answer))
-            self._waiting_bytes += spikes.nbytes
+            self._room.push(group, sender, Job(spikes, now, deadline, answer))
             self._changed.notify()
         return await answer
 
-    def _admit(self, group: _Group, sender: Sender, size: int, now: float) -> None:
-        limits, cost = self._limits, self._cost(group).cost
-        waiting = sum(len(queue) for queue in self._queues.values())
-        queue = self._queues.get(group)
-        ahead = queue.ahead_of(sender) if queue else 0
-        others = len(self._queues) - (queue is not None)
-        ahead = min(waiting, ahead * (1 + others))  # groups take turns
-        running_s = max(0.0, self._busy_until - now)
-        wait_s = running_s + cost.queue_s(ahead + 1, limits.max_batch)
-        held = sum(each.held(sender.client) for each in self._queues.values())
-        free, free_bytes = (
-            limits.max_waiting - waiting,
-            limits.max_waiting_bytes - self._waiting_bytes,
-        )
-        # As of the places of a server: each holds as many as are still free, so others find some.
-        greedy = held >= limits.min_waiting
-        if free <= 0 or (greedy and held >= free):
-            found, setting = f"{waiting} images wait already, {held} of them yours", "max_waiting"
-        elif size > free_bytes or (greedy and held * size >= free_bytes):
-            found, setting = f"{self._waiting_bytes} bytes wait already", "max_waiting_bytes"
-        elif limits.max_queue_s < wait_s and ahead >= limits.min_waiting:
-            found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
-        else:
-            return
-        raise OverloadedError(
-            f"{found}: try again later, or raise {setting}",
-            retry_after_s=max(_SHORTEST_RETRY_S, wait_s / 2),
-        )
-
-    def _cost(self, group: _Group) -> CostModel:
-        costs = self._costs.get(group.tail)
-        if costs is None:
-            costs = self._costs[group.tail] = {}
-        return costs.setdefault(group.timesteps, CostModel())
-
-    def _work(self) -> None:
-        """Run batches until the end; the thread's whole life."""
+    def _work(self, lane: int) -> None:
+        """Run batches until the end; a lane's whole life."""
+        if self._limits.lanes > 1:
+            torch.set_num_threads(1)
         try:
-            while self._serve_one():
+            while self._serve_one(lane):
                 pass
         finally:
             with self._changed:
                 self._ended = True
-                left = [job for queue in self._queues.values() for job in queue]
-                self._queues.clear()
-                pings, self._pings = self._pings, []
+                left = self._room.clear()
+                pings = [ping for waiting in self._pings for ping in waiting]
+                self._pings = [[] for _ in self._pings]
+                self._changed.notify_all()
             lost = UnavailableError("the tail has stopped: send it to another cloud-node")
             self._post([(job, lost) for job in left], pings, RuntimeError("the thread has ended"))
 
-    def _serve_one(self) -> bool:
+    def _serve_one(self, lane: int) -> bool:
         """Run one batch, and keep hold of nothing of it: a model that is changed must go."""
-        taken = self._take()
-        if taken is None:
+        batch = self._take(lane)
+        if batch is None:
             return False
-        self._run(*taken)
+        seconds: float | None = None
+        try:
+            seconds = self._run_batch(batch)
+        except BaseException:
+            lost = UnavailableError("the tail has stopped: send it to another cloud-node")
+            self._post([(job, lost) for job in batch.jobs])
+            raise
+        finally:
+            with self._changed:
+                self._room.ended(lane, batch, seconds)
+                if batch.alone:  # whoever came meanwhile waited for all threads
+                    self._changed.notify_all()
         return True
 
-    def _take(self) -> tuple[_Group, list[_Job]] | None:
+    def _take(self, lane: int) -> Batch | None:
         """Wait for the next batch; None at the end."""
         with self._changed:
             while not self._ended:
-                if self._pings:
-                    pings, self._pings = self._pings, []
+                if self._pings[lane]:
+                    pings, self._pings[lane] = self._pings[lane], []
                     self._post([], pings)
-                if not self._queues:
-                    self._changed.wait()
+                now = time.monotonic()
+                taken = self._room.take(lane, now)
+                if not isinstance(taken, Batch):
+                    self._changed.wait(None if math.isinf(taken) else taken)
                     continue
-                group, queue = next(iter(self._queues.items()))
-                delay_s = self._delay_s(queue)
-                if delay_s > 0:
-                    self._changed.wait(delay_s)
-                    continue
-                batch = self._plan(group, queue)
-                if batch:
-                    return group, batch
-                del group, queue, batch  # nothing of a model is held while this waits
+                if taken.too_late:
+                    self.expired += len(taken.too_late)
+                    self._post([(job, _too_late(job, now)) for job in taken.too_late])
+                if taken.jobs:
+                    if self._room.calls:
+                        self._changed.notify()
+                    return taken
+                del taken  # nothing of a model is held while this waits
         return None
 
-    def _delay_s(self, queue: FairQueue[_Job]) -> float:
-        """How long a batch that is not full still waits for more."""
-        if not self._limits.max_wait_s or len(queue) >= self._limits.max_batch:
-            return 0.0
-        oldest = min(job.arrived for job in queue)
-        return oldest + self._limits.max_wait_s - time.monotonic()
+    def _run_batch(self, batch: Batch) -> float | None:
+        """Run a batch and post its answers; seconds it took, None where it failed."""
+        if not (batch.alone and self._limits.lanes > 1):
+            return self._run(batch.group, batch.jobs)
+        torch.set_num_threads(self._threads)
+        try:
+            return self._run(batch.group, batch.jobs)
+        finally:
+            torch.set_num_threads(1)
 
-    def _plan(self, group: _Group, queue: FairQueue[_Job]) -> list[_Job]:
-        now = time.monotonic()
-        model = self._cost(group)
-        before = sum(job.spikes.nbytes for job in queue)
-        plan = next_batch(queue, max_batch=self._limits.max_batch, cost=model.cost, now=now)
-        self._waiting_bytes -= before - sum(job.spikes.nbytes for job in queue)
-        if len(queue):
-            self._queues.move_to_end(group)
-        else:
-            del self._queues[group]
-        if plan.too_late:
-            self.expired += len(plan.too_late)
-            late = [(job, _too_late(job, now)) for job in plan.too_late]
-            self._post(late)
-            if not plan.batch:
-                model.doubt()
-        self._busy_until = now + model.cost.batch_s(len(plan.batch))
-        return plan.batch
-
-    def _run(self, group: _Group, jobs: list[_Job]) -> None:
+    def _run(self, group: Group, jobs: list[Job]) -> float | None:
         started = time.monotonic()
         try:
             spikes = np.stack([job.spikes for job in jobs], axis=1)
-            rows = zip(jobs, group.tail.classify(spikes), strict=True)
+            rows = group.tail.classify(spikes)
             tail_s = time.monotonic() - started
-            outcomes = [
-                (job, TailAnswer(row, round(1e6 * (started - job.arrived)), round(1e6 * tail_s)))
-                for job, row in rows
+            outcomes: list[_Outcome] = [
+                (job, _answer(row, job, started, tail_s, len(jobs)))
+                for job, row in zip(jobs, rows, strict=True)
             ]
         except Exception as error:  # out of memory and the like; or one of them is to blame
             log.exception("tail failed", extra=fields(images=len(jobs)))
             if len(jobs) == 1:
                 self._post([(jobs[0], OverloadedError(f"the tail failed: {error}"))])
-                return
+                return None
             middle = len(jobs) // 2
             self._run(group, jobs[:middle])
             self._run(group, jobs[middle:])
-            return
-        with self._changed:
-            self._cost(group).learn(Measured(len(jobs), tail_s))
+            return None
         self._post(outcomes)
+        return tail_s
 
     def _post(
         self,
@@ -296,7 +230,17 @@ class TailWorker:
             log.debug("answers came after the end")
 
 
-def _too_late(job: _Job, now: float) -> DeadlineError:
+def _answer(
+    row: "np.ndarray[tuple[int], np.dtype[np.float32]]",
+    job: Job,
+    started: float,
+    tail_s: float,
+    batch: int,
+) -> TailAnswer:
+    return TailAnswer(row, round(1e6 * (started - job.arrived)), round(1e6 * tail_s), batch)
+
+
+def _too_late(job: Job, now: float) -> DeadlineError:
     if job.deadline is not None and now > job.deadline:
         return DeadlineError(f"waited {now - job.arrived:.3f} s, past its deadline")
     return DeadlineError(

@@ -67,10 +67,10 @@ def _stream(codec: SpikeCodec, body: bytes, *, mend: bool) -> None:
         try:
             frame = bind_frame(chunk.frame, context) if mend else chunk.frame
             received.add(frame, context=context)
+            _check(codec, received)
         except SpikeBottleNetError:
             del partial[chunk.sequence]
             continue
-        _check(codec, received)
         if not chunk.more:
             del partial[chunk.sequence]
 

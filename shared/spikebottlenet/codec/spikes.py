@@ -89,7 +89,22 @@ class SpikeCodec:
         Raises:
             CorruptFrameError: names what is wrong.
         """
-        frame = unpack_frame(data, self.shape, context=context)
+        return self.decode_frame(self.unpack(data, context=context))
+
+    def unpack(self, data: bytes, *, context: bytes = b"") -> Frame:
+        """Take a frame bound to ``context`` apart, checked but not yet decoded.
+
+        Raises:
+            CorruptFrameError: names what is wrong.
+        """
+        return unpack_frame(data, self.shape, context=context)
+
+    def decode_frame(self, frame: Frame) -> SpikeRange:
+        """Decode the payload of a frame that was unpacked.
+
+        Raises:
+            CorruptFrameError: names what is wrong.
+        """
         count = frame.timesteps * self.shape.sites
         match frame.scheme:
             case Scheme.DENSE:

@@ -1,0 +1,212 @@
+"""What waits for the tails: who may join, which batch goes next, and on how many threads.
+
+A batch runs on one thread, beside as many others as there are lanes, so that no thread of a batch
+waits for another that the event loop holds up. A single image with nothing beside it is the
+exception: it has every thread, as there a second one makes the answer come sooner. What waits
+is dealt evenly to the lanes that are free.
+
+The room keeps no clock and no lock: the caller has both.
+"""
+
+import asyncio
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+
+from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
+from cloud_node.cost import CostModel, Measured
+from spikebottlenet.errors import OverloadedError
+from spikebottlenet.runtime.scores import Probabilities
+from spikebottlenet.runtime.torch_tail import TorchTail
+
+Spikes = npt.NDArray[np.uint8]
+
+_SHORTEST_RETRY_S = 0.01
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How batches are made, and how much may wait for one."""
+
+    max_batch: int = 16
+    max_waiting: int = 512  # images
+    max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
+    max_queue_s: float = 0.5  # estimated wait above which an image is refused
+    min_waiting: int = 32  # that many may wait however long it takes
+    max_wait_s: float = 0.0  # a free lane waits so long for a fuller batch
+    lanes: int = 1  # batches that run at once
+
+
+class TailAnswer(NamedTuple):
+    """What the tail said of one image."""
+
+    probabilities: Probabilities  # [classes]
+    queue_us: int  # waited, microseconds
+    tail_us: int  # of the batch, microseconds
+    batch: int  # images in it
+
+
+class Group(NamedTuple):
+    """What can go through together."""
+
+    tail: TorchTail
+    timesteps: int
+    image_bytes: int  # of an image's spikes
+
+
+@dataclass(frozen=True)
+class Job:
+    """An image that waits."""
+
+    spikes: Spikes  # [t, C, H, W]
+    arrived: float  # monotonic seconds
+    deadline: float | None  # monotonic seconds
+    answer: "asyncio.Future[TailAnswer]"
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self.answer.done()
+
+
+class Batch(NamedTuple):
+    """What a lane is to run, and what need not be computed; either may be empty."""
+
+    group: Group
+    jobs: list[Job]
+    too_late: list[Job]
+    alone: bool  # it has every thread
+
+
+class _Running(NamedTuple):
+    until: float  # estimated, monotonic seconds
+    alone: bool
+
+
+class WaitingRoom:
+    """Queues by group, and the batches that run."""
+
+    def __init__(self, limits: BatchLimits) -> None:
+        self._limits = limits
+        self._queues: OrderedDict[Group, FairQueue[Job]] = OrderedDict()  # none is empty
+        self._costs: WeakKeyDictionary[TorchTail, dict[tuple[int, bool], CostModel]] = (
+            WeakKeyDictionary()
+        )
+        self._running: dict[int, _Running] = {}  # by lane
+        self._at_risk: list[Job] = []
+
+    def __len__(self) -> int:
+        return sum(len(queue) for queue in self._queues.values())
+
+    @property
+    def calls(self) -> bool:
+        """Whether something waits that a free lane could take."""
+        return bool(self._queues) and len(self._running) < self._limits.lanes
+
+    def admit(self, group: Group, sender: Sender, now: float) -> None:
+        """Check that one more image of this sender may wait.
+
+        Raises:
+            OverloadedError: too many wait already; says when to try again.
+        """
+        limits, queues, waiting = self._limits, self._queues, len(self)
+        wait_s, ahead = self._wait(group, sender, now)
+        held = sum(queue.held(sender.client) for queue in queues.values())
+        held_bytes = sum(g.image_bytes * queue.held(sender.client) for g, queue in queues.items())
+        used_bytes = sum(g.image_bytes * len(queue) for g, queue in queues.items())
+        free, free_bytes = limits.max_waiting - waiting, limits.max_waiting_bytes - used_bytes
+        # As of the places of a server: each holds as many as are still free, so others find some.
+        greedy = held >= limits.min_waiting
+        if free <= 0 or (greedy and held >= free):
+            found, setting = f"{waiting} images wait already, {held} of them yours", "max_waiting"
+        elif group.image_bytes > free_bytes or (greedy and held_bytes >= free_bytes):
+            found, setting = f"{used_bytes} bytes wait already", "max_waiting_bytes"
+        elif limits.max_queue_s < wait_s and ahead >= limits.min_waiting:
+            found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
+        else:
+            return
+        raise OverloadedError(
+            f"{found}: try again later, or raise {setting}",
+            retry_after_s=max(_SHORTEST_RETRY_S, wait_s / 2),
+        )
+
+    def _wait(self, group: Group, sender: Sender, now: float) -> tuple[float, int]:
+        """Seconds until an image of this sender would be answered, and the images before it."""
+        lanes = self._limits.lanes
+        queue = self._queues.get(group)
+        ahead = queue.ahead_of(sender) if queue else 0
+        others = len(self._queues) - (queue is not None)
+        ahead = min(len(self), ahead * (1 + others))  # groups take turns
+        ends = [max(0.0, running.until - now) for running in self._running.values()]
+        free_in_s = min(ends) if len(ends) >= lanes else 0.0
+        cost = self._cost(group, alone=lanes == 1).cost
+        share = -(-(ahead + 1) // lanes)
+        return free_in_s + cost.queue_s(share, self._limits.max_batch), ahead
+
+    def push(self, group: Group, sender: Sender, job: Job) -> None:
+        """Put an image behind its sender's others."""
+        queue = self._queues.get(group)
+        if queue is None:
+            queue = self._queues[group] = FairQueue()
+        queue.push(sender, job)
+
+    def take(self, lane: int, now: float) -> Batch | float:
+        """The next batch of a free lane, or the seconds until there may be one."""
+        if any(running.alone for running in self._running.values()):
+            return math.inf
+        limits, soonest = self._limits, math.inf
+        alone = limits.lanes == 1 or (not self._running and len(self) == 1)
+        share = limits.lanes - len(self._running)
+        for group, queue in self._queues.items():
+            size = min(limits.max_batch, -(-len(queue) // share))
+            cost = self._cost(group, alone=alone).cost
+            begins = start_at(
+                queue, max_batch=limits.max_batch, max_wait_s=limits.max_wait_s, cost=cost
+            )
+            if begins <= now:
+                return self._taken(lane, group, queue, size=size, alone=alone, now=now)
+            soonest = min(soonest, begins - now)
+        return soonest
+
+    def _taken(
+        self, lane: int, group: Group, queue: FairQueue[Job], *, size: int, alone: bool, now: float
+    ) -> Batch:
+        model = self._cost(group, alone=alone)
+        self._at_risk = list(queue)  # until each is in a plan or back
+        plan: Plan[Job] = next_batch(queue, max_batch=size, cost=model.cost, now=now)
+        self._at_risk = []
+        if len(queue):
+            self._queues.move_to_end(group)
+        else:
+            del self._queues[group]
+        if plan.too_late and not plan.batch:
+            model.doubt()
+        if plan.batch:
+            until = now + model.cost.batch_s(len(plan.batch))
+            self._running[lane] = _Running(until, alone)
+        return Batch(group, plan.batch, plan.too_late, alone)
+
+    def ended(self, lane: int, batch: Batch, seconds: float | None) -> None:
+        """Take a lane's batch off, and how long it took; None: it did not go through."""
+        self._running.pop(lane, None)
+        if seconds is not None:
+            self._cost(batch.group, alone=batch.alone).learn(Measured(len(batch.jobs), seconds))
+
+    def clear(self) -> list[Job]:
+        """Everything that waits, which waits no more."""
+        left = [job for queue in self._queues.values() for job in queue]
+        left += [job for job in self._at_risk if not any(job is other for other in left)]
+        self._queues.clear()
+        self._at_risk = []
+        return left
+
+    def _cost(self, group: Group, *, alone: bool) -> CostModel:
+        costs = self._costs.get(group.tail)
+        if costs is None:
+            costs = self._costs[group.tail] = {}
+        return costs.setdefault((group.timesteps, alone), CostModel())
