@@ -1,6 +1,8 @@
 """The tail alone on full batches, with all cores: the limit of what a cloud can serve."""
 
+import threading
 import time
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +12,20 @@ from spikebottlenet.bench.subject import Subject
 from spikebottlenet.bundle import TAIL_WEIGHTS
 from spikebottlenet.runtime.torch_tail import TorchTail
 
+_Spikes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+
+class Fullest(NamedTuple):
+    """What full batches give, arranged in two ways."""
+
+    one_by_one: float  # images/s, each batch on all cores
+    side_by_side: float  # images/s, a batch on each core
+
+    @property
+    def best(self) -> float:
+        """Images/s of the better arrangement."""
+        return max(self)
+
 
 class BareTail:
     """The engine that cloud-node has, called in a loop."""
@@ -17,27 +33,50 @@ class BareTail:
     def __init__(self, subject: Subject) -> None:
         bundle = subject.bundle
         self._spikes = subject.spikes
-        self._threads = usable_cores()
+        self._cores = usable_cores()
         self._tail = TorchTail(
             bundle.path(TAIL_WEIGHTS), bundle.manifest.architecture, device="cpu"
         )
 
     def batch_s(self, size: int, *, seconds: float) -> float:
-        """Seconds a batch of this size takes, over about so many seconds."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(self._threads)
-        try:
-            batches = self._batches(size)
-            self._tail.classify(batches[0])
-            count, started = 0, time.perf_counter()
-            while (took := time.perf_counter() - started) < seconds or count < 2:
-                self._tail.classify(batches[count % len(batches)])
-                count += 1
-            return took / max(1, count) if count else took
-        finally:
-            torch.set_num_threads(before)
+        """Seconds that a batch of this size takes on all cores, over about so many seconds."""
+        return size / self._images_s(size, lanes=1, threads=self._cores, seconds=seconds)
 
-    def _batches(self, size: int) -> list["np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"]:
+    def fullest(self, size: int, *, seconds: float) -> Fullest:
+        """Images/s of batches of this size, over about so many seconds."""
+        return Fullest(
+            self._images_s(size, lanes=1, threads=self._cores, seconds=seconds / 2),
+            self._images_s(size, lanes=self._cores, threads=1, seconds=seconds / 2),
+        )
+
+    def _images_s(self, size: int, *, lanes: int, threads: int, seconds: float) -> float:
+        """Images/s of so many batches at once, each on so many threads, two each at least."""
+        batches = self._batches(size)
+        ready = threading.Barrier(lanes + 1)
+        done = [0] * lanes
+
+        def run(lane: int) -> None:
+            torch.set_num_threads(threads)
+            self._tail.classify(batches[0])
+            ready.wait()
+            ends = time.perf_counter() + seconds
+            while time.perf_counter() < ends or done[lane] < 2:
+                self._tail.classify(batches[done[lane] % len(batches)])
+                done[lane] += 1
+
+        before = torch.get_num_threads()
+        running = [threading.Thread(target=run, args=(lane,)) for lane in range(lanes)]
+        for thread in running:
+            thread.start()
+        ready.wait()
+        started = time.perf_counter()
+        for thread in running:
+            thread.join()
+        took = time.perf_counter() - started
+        torch.set_num_threads(before)  # which is also what later threads begin with
+        return size * sum(done) / took
+
+    def _batches(self, size: int) -> list[_Spikes]:
         """Some batches [T, B, C, H, W] of recorded spikes."""
         random = np.random.default_rng(0)
         picks = [random.integers(0, len(self._spikes), size) for _ in range(4)]
