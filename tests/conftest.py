@@ -90,7 +90,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
             nonlocal count
             count += 1
             log = tmp_path / f"{module}-{count}.log"
-            options = ["--listen", listen, *arguments]
+            options = ["--listen", listen, "--web-listen", "127.0.0.1:0", *arguments]
             return running.enter_context(running_daemon(module, options, log))
 
         yield start_one

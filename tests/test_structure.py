@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 SOURCES = [ROOT / "edge", ROOT / "cloud", ROOT / "shared"]
 STUBS = "spikebottlenet.rpc.v1"
+WEB = ("starlette", "uvicorn", "prometheus_client", "opentelemetry")
 
 # (package, what it never imports)
 RULES = [
@@ -32,6 +33,7 @@ RULES = [
     ("spikebottlenet.rpc", ("spikebottlenet.bench",)),
     ("edge_node", ("spikebottlenet.bench",)),
     ("cloud_node", ("spikebottlenet.bench",)),
+    ("spikebottlenet.web", ("torch", "spikebottlenet.cli", "spikebottlenet.lab")),
 ]
 
 
@@ -75,6 +77,8 @@ def test_imports_point_one_way(package: str, never: tuple[str, ...]) -> None:
     [
         ("edge_node.__main__", ("torch", "cloud_node", "spikebottlenet.lab", "onnx", "datasets")),
         ("cloud_node.__main__", ("edge_node", "onnxruntime", "PIL", "spikebottlenet.lab")),
+        ("edge_node.__main__", WEB),  # for the first visitor of a page
+        ("cloud_node.__main__", WEB),
         ("spikebottlenet.cli.__main__", ("torch", "onnxruntime", "PIL", "datasets")),
         ("spikebottlenet.bench.load.worker", ("torch", "onnxruntime", "matplotlib")),
     ],

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 
@@ -10,6 +11,7 @@ from cloud_node.models import ServedModels, load_model
 from cloud_node.service import CloudService
 from cloud_node.settings import CloudSettings
 from cloud_node.tail_worker import TailWorker
+from cloud_node.web import web_routes
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import bundle_folders
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
@@ -17,6 +19,7 @@ from spikebottlenet.logs import fields
 from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
+from spikebottlenet.web.server import running_web
 
 log = logging.getLogger(__name__)
 
@@ -51,17 +54,19 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
             service.drain_unserved()
             log.info("serving", extra=fields(models=[m.bundle.model for m in models]))
 
-        async with running_server(
-            settings.listen,
-            collector,
-            max_message_bytes=settings.max_message_bytes,
-            security=settings.server_security(),
-            limits=settings.server_limits(),
-        ) as serving:
+        async with (
+            running_server(
+                settings.listen,
+                collector,
+                max_message_bytes=settings.max_message_bytes,
+                security=settings.server_security(),
+                limits=settings.server_limits(),
+            ) as serving,
+            running_web(settings, partial(web_routes, serving)) as web,
+        ):
             ledger.counters.port = serving.port
-            print(
-                start_line("cloud-node", settings.listen, serving, models.first.bundle), flush=True
-            )
+            line = start_line("cloud-node", settings.listen, serving, web, models.first.bundle)
+            print(line, flush=True)
             async with reloading(settings, reread, change):
                 await serve_until(
                     stop, serving, service.drain, drain_s=settings.drain_s, alive=worker.alive

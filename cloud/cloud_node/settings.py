@@ -15,6 +15,9 @@ class CloudSettings(DaemonSettings):
     listen: str = Field(
         "127.0.0.1:50061", description="host:port to serve on; 0.0.0.0 for every interface"
     )
+    web_listen: str = Field(
+        "127.0.0.1:50062", description="host:port of live page and /metrics; '': none"
+    )
     device: str = Field("cpu", description="torch device of the tail: cpu, cuda, cuda:1")
     threads: int = Field(0, ge=0, description="threads of the tails on a cpu; 0: one a core")
     max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from edge_node.answering import Answering
@@ -18,6 +19,7 @@ from edge_node.queue_command import queue_main
 from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
 from edge_node.store import Store
+from edge_node.web import web_routes
 from spikebottlenet.accounting.energy import RADIO_PROFILES
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
@@ -38,6 +40,7 @@ from spikebottlenet.rpc.server import ServiceCollector, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
 from spikebottlenet.state_dir import state_dir
+from spikebottlenet.web.server import running_web
 
 _MESSAGE_ROOM_BYTES = 1024  # of a message beside its image
 
@@ -111,14 +114,17 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
                 await store.alive()
 
             largest = settings.max_image_bytes + _MESSAGE_ROOM_BYTES
-            async with running_server(
-                settings.listen,
-                collector,
-                max_message_bytes=largest,
-                security=settings.server_security(),
-                limits=settings.server_limits(),
-            ) as serving:
-                line = start_line("edge-node", settings.listen, serving, models.first.bundle)
+            async with (
+                running_server(
+                    settings.listen,
+                    collector,
+                    max_message_bytes=largest,
+                    security=settings.server_security(),
+                    limits=settings.server_limits(),
+                ) as serving,
+                running_web(settings, partial(web_routes, serving)) as web,
+            ):
+                line = start_line("edge-node", settings.listen, serving, web, models.first.bundle)
                 print(f"{line}, cloud {settings.cloud}", flush=True)
                 async with reloading(settings, reread, change):
                     await serve_until(

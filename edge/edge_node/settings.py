@@ -16,6 +16,9 @@ class EdgeSettings(DaemonSettings, CallingSettings):
     """How the edge serves."""
 
     listen: str = Field("127.0.0.1:50051", description="host:port to serve clients on")
+    web_listen: str = Field(
+        "127.0.0.1:50052", description="host:port of live page and /metrics; '': none"
+    )
     cloud: str = Field("127.0.0.1:50061", description="host:port of the cloud-node")
     bundle_from_cloud: bool = Field(
         False, description="fetch the cloud-node's bundle at the start and on SIGHUP, not `bundle`"

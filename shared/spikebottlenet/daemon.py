@@ -115,11 +115,12 @@ async def unless_stopped(stop: asyncio.Event, work: Awaitable[ResultT]) -> Resul
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def start_line(prog: str, listen: str, serving: Serving, bundle: Bundle) -> str:
+def start_line(prog: str, listen: str, serving: Serving, web: str, bundle: Bundle) -> str:
     """The one line on standard output that says where and what is served."""
     host = listen.rpartition(":")[0]
+    pages = f"web {web}, " if web else ""
     return (
-        f"{prog} {__version__} serving on {host}:{serving.port}, "
+        f"{prog} {__version__} serving on {host}:{serving.port}, {pages}"
         f"bundle {bundle.manifest.name}, fingerprint {bundle.fingerprint}"
     )
 

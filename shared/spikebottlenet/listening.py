@@ -13,7 +13,9 @@ _USUAL = ServerLimits()
 
 
 class ListeningSettings(Settings):
-    """Settings that every daemon has for its own port."""
+    """Settings that every daemon has for its own ports."""
+
+    web_listen: str = Field("", description="host:port of live page and /metrics; '': none")
 
     tls_cert: str = Field(
         "", description="PEM file of the certificate shown to clients; '': no TLS"

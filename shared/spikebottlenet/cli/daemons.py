@@ -15,7 +15,7 @@ from spikebottlenet.errors import UnavailableError
 
 _START_WITHIN_S = 60.0
 _STOP_WITHIN_S = 30.0
-_SERVING = re.compile(r"serving on (\S+:\d+),")
+_SERVING = re.compile(r"serving on (\S+:\d+),(?: web (\S+),)?")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Daemon:
     address: str  # host:port
     start_line: str
     log: Path  # its standard error
+    web: str = ""  # URL of its pages and /metrics; none if it serves none
 
     def stop(self) -> int:
         """Ask it to end and return its exit status."""
@@ -56,7 +57,7 @@ def start_daemon(module: str, arguments: Sequence[str], log: Path) -> Daemon:
             process.stdout.close()
         words = log.read_text(encoding="utf-8").strip().splitlines()[-3:]
         raise UnavailableError(f"{module} did not start: {' | '.join(words) or 'it said nothing'}")
-    return Daemon(process, found[1], line.strip(), log)
+    return Daemon(process, found[1], line.strip(), log, web=found[2] or "")
 
 
 def _first_line(process: "subprocess.Popen[str]") -> str:

@@ -124,12 +124,14 @@ class Serving:
 
     def __init__(self, server: grpc.aio.Server, health: Health, names: list[str], port: int):
         self.port = port
+        self.healthy = False
         self._server = server
         self._health = health
         self._names = names
 
     async def set_healthy(self, healthy: bool) -> None:
         """Tell the health service's callers whether to send more."""
+        self.healthy = healthy
         for name in ("", *self._names):
             self._health.set(name, healthy)
 

@@ -1,0 +1,16 @@
+"""What the edge's web server shows; called, and imported for, at the first visit."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from spikebottlenet.rpc.server import Serving
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+
+def web_routes(serving: Serving) -> "Sequence[BaseRoute]":
+    """Health and metrics."""
+    from spikebottlenet.web.routes import health_route
+
+    return [health_route(lambda: serving.healthy)]
