@@ -3,10 +3,12 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 
 from cloud_node.inference import CloudInference
+from cloud_node.metrics import cloud_families
 from cloud_node.models import ServedModels, load_model
 from cloud_node.service import CloudService
 from cloud_node.settings import CloudSettings
@@ -16,10 +18,14 @@ from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import bundle_folders
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
 from spikebottlenet.logs import fields
+from spikebottlenet.metrics.standing import daemon_families
 from spikebottlenet.reload import reloading
-from spikebottlenet.rpc.server import ServiceCollector, running_server
+from spikebottlenet.rpc.server import ServiceCollector, Serving, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
 from spikebottlenet.web.server import running_web
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 log = logging.getLogger(__name__)
 
@@ -49,6 +55,14 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
         service = CloudService(inference, ledger)
         add_CoInferenceServicer_to_server(service, collector)
 
+        def routes(serving: Serving, worker: TailWorker = worker) -> "Sequence[BaseRoute]":
+            families = [
+                *inference.metrics.families,
+                *cloud_families(models, worker),
+                *daemon_families("spikebottlenet_cloud", ledger, serving),
+            ]
+            return web_routes(serving, families)
+
         async def change(fresh: CloudSettings) -> None:
             await models.change(bundle_folders(fresh.bundle), device=fresh.device)
             service.drain_unserved()
@@ -62,7 +76,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
                 security=settings.server_security(),
                 limits=settings.server_limits(),
             ) as serving,
-            running_web(settings, partial(web_routes, serving)) as web,
+            running_web(settings, partial(routes, serving)) as web,
         ):
             ledger.counters.port = serving.port
             line = start_line("cloud-node", settings.listen, serving, web, models.first.bundle)

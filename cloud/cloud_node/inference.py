@@ -4,6 +4,7 @@ import logging
 from dataclasses import asdict, dataclass
 
 from cloud_node.batching import Sender
+from cloud_node.metrics import CloudMetrics
 from cloud_node.models import ServedModel, ServedModels
 from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
@@ -42,6 +43,7 @@ class CloudInference:
         self.settings = settings
         self._worker = worker
         self._totals = CloudTotals()
+        self.metrics = CloudMetrics()
 
     async def predict(
         self,
@@ -86,6 +88,7 @@ class CloudInference:
         totals.wire_bytes_up += received.wire_bytes
         totals.wire_bytes_down += wire_bytes_down
         totals.cloud_compute_uj += prediction.cloud_compute_uj
+        self.metrics.answered(received, prediction, wire_bytes_down=wire_bytes_down)
         label = bundle.manifest.class_names[prediction.classes[0]]
         log.info(
             "answered",
@@ -110,6 +113,7 @@ class CloudInference:
         """The failure that answers a request, logged."""
         self._totals.refused += 1
         code = status_code(error).name
+        self.metrics.refused(code)
         log.warning("refused", extra=fields(request_id=request_id, code=code, reason=str(error)))
         return Failure(
             sequence=sequence,

@@ -57,6 +57,13 @@ class TailWorker:
         self._lanes: list[threading.Thread] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self.expired = 0  # dropped before they were computed
+        self.batches: dict[int, int] = {}  # that went through a tail, by their size
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a tail."""
+        with self._changed:
+            return len(self._room)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["TailWorker"]:
@@ -212,6 +219,8 @@ class TailWorker:
             self._run(group, jobs[:middle])
             self._run(group, jobs[middle:])
             return None
+        with self._changed:
+            self.batches[len(jobs)] = self.batches.get(len(jobs), 0) + 1
         self._post(outcomes)
         return tail_s
 

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from spikebottlenet.metrics.families import Family
 from spikebottlenet.rpc.server import Serving
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
-def web_routes(serving: Serving) -> "Sequence[BaseRoute]":
+def web_routes(serving: Serving, families: Sequence[Family]) -> "Sequence[BaseRoute]":
     """Health and metrics."""
+    from spikebottlenet.metrics.exposition import metrics_route
     from spikebottlenet.web.routes import health_route
 
-    return [health_route(lambda: serving.healthy)]
+    return [health_route(lambda: serving.healthy), metrics_route(families)]

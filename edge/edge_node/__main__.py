@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edge_node.answering import Answering
 from edge_node.bundle_command import bundle_main
@@ -13,11 +14,13 @@ from edge_node.cloud_stream import Connect, Connection
 from edge_node.delivery import Delivery
 from edge_node.fetch import MAX_PART_BYTES, bundle_for_start
 from edge_node.head_worker import Head, HeadWorker, Turns
+from edge_node.metrics import EdgeMetrics
 from edge_node.models import ServedModel, ServedModels
 from edge_node.queue import DurableQueue
 from edge_node.queue_command import queue_main
 from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
+from edge_node.standing import QueueStanding, edge_families
 from edge_node.store import Store
 from edge_node.web import web_routes
 from spikebottlenet.accounting.energy import RADIO_PROFILES
@@ -33,14 +36,18 @@ from spikebottlenet.daemon import (
 )
 from spikebottlenet.errors import ConfigError, UnavailableError
 from spikebottlenet.listening import file_or_none
+from spikebottlenet.metrics.standing import daemon_families
 from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.security import call_metadata, channel_credentials
-from spikebottlenet.rpc.server import ServiceCollector, running_server
+from spikebottlenet.rpc.server import ServiceCollector, Serving, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
 from spikebottlenet.state_dir import state_dir
 from spikebottlenet.web.server import running_web
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 _MESSAGE_ROOM_BYTES = 1024  # of a message beside its image
 
@@ -70,7 +77,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     stop = stop_requested()
     ledger = WireLedger(KernelCounters(port=_port(settings.cloud), side=Side.REMOTE))
     connect = _connector(settings)
-    turns = Turns()
+    turns, metrics = Turns(), EdgeMetrics()
 
     def build(bundle: Bundle) -> ServedModel:
         link = CloudLink(
@@ -79,6 +86,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
             fingerprint=bundle.fingerprint,
             deadline_ms=settings.deadline_ms,
             max_in_flight=settings.max_in_flight,
+            reconnected=metrics.reconnected,
         )
         return ServedModel(bundle, Head(bundle, settings, turns), link)
 
@@ -91,6 +99,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
             RADIO_PROFILES[settings.radio],
             window=settings.store_window,
             stall_s=settings.stall_s,
+            count=metrics.delivered,
         )
 
     async def change(fresh: EdgeSettings) -> None:
@@ -106,8 +115,18 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     with head_worker.running() as worker:
         async with models.running(bundles), Store(settings, deliver).running() as store:
             answering = Answering(models, settings, worker, store)
-            service = EdgeService(answering, settings, store)
+            service = EdgeService(answering, settings, store, metrics)
             add_EdgeInferenceServicer_to_server(service, collector)
+
+            queue = QueueStanding(store)
+
+            def routes(serving: Serving, worker: HeadWorker = worker) -> "Sequence[BaseRoute]":
+                families = [
+                    *metrics.families,
+                    *edge_families(models, worker, answering, queue),
+                    *daemon_families("spikebottlenet_edge", ledger, serving),
+                ]
+                return web_routes(serving, families, queue.refresh)
 
             async def alive(worker: HeadWorker = worker, store: Store = store) -> None:
                 await worker.alive()
@@ -122,7 +141,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
                     security=settings.server_security(),
                     limits=settings.server_limits(),
                 ) as serving,
-                running_web(settings, partial(web_routes, serving)) as web,
+                running_web(settings, partial(routes, serving)) as web,
             ):
                 line = start_line("edge-node", settings.listen, serving, web, models.first.bundle)
                 print(f"{line}, cloud {settings.cloud}", flush=True)

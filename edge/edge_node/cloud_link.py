@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -85,6 +85,7 @@ class CloudLink:
         fingerprint: str,
         deadline_ms: int,
         max_in_flight: int,
+        reconnected: Callable[[], None],
     ) -> None:
         self._connect = connect
         self._ledger = ledger
@@ -103,7 +104,18 @@ class CloudLink:
         self._misses = 0
         self._stream: CloudStream | None = None
         self._failure: SpikeBottleNetError = UnavailableError("the cloud was not reached yet")
+        self._reconnected = reconnected  # called for each stream but the first
         self.connections = 0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the cloud answers on an open stream."""
+        return self._state is _State.UP
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait for their answer."""
+        return len(self._pending)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["CloudLink"]:
@@ -209,6 +221,8 @@ class CloudLink:
             self._stream, self._misses = stream, 0
             self._heard = self._opened = time.monotonic()
             self._state = _State.UP
+            if self.connections:
+                self._reconnected()
             self.connections += 1
             log.info("cloud connected", extra=fields(stream_id=self.name))
             try:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from edge_node.backoff import Backoff
 from edge_node.cloud_stream import Connect, open_stream
 from edge_node.delivery_run import DeliveryRun, Progress
+from edge_node.metrics import Delivered
 from edge_node.queue import DurableQueue
 from edge_node.queue_values import StoredRequest
 from spikebottlenet.accounting.energy import RadioProfile
@@ -41,6 +42,7 @@ class Delivery:
         *,
         window: int,
         stall_s: float,
+        count: Callable[[Delivered], None],
     ) -> None:
         self._queue = queue
         self._connect = connect
@@ -49,6 +51,7 @@ class Delivery:
         self._radio = radio
         self._window = window
         self._stall_s = stall_s
+        self._count = count
         self._refusals: dict[str, int] = {}  # by fingerprint, in a row
         self._progress = Progress()
 
@@ -102,7 +105,14 @@ class Delivery:
                 self._refusals.pop(first.fingerprint, None)
                 names = await self._class_names(first.fingerprint)
                 window = min(self._window, stream.max_in_flight)
-                run = DeliveryRun(self._queue, stream, self._progress, self._radio, window=window)
+                run = DeliveryRun(
+                    self._queue,
+                    stream,
+                    self._progress,
+                    self._radio,
+                    window=window,
+                    count=self._count,
+                )
                 await run.finish(first.fingerprint, names, stall_s=self._stall_s)
         except ModelMismatchError as error:
             await self._refused(first, error)

@@ -5,11 +5,13 @@ import logging
 import time
 import uuid
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc.aio
 
 from edge_node.cloud_stream import CloudStream, bound_request
+from edge_node.metrics import Delivered
 from edge_node.queue import DurableQueue
 from edge_node.queue_rows import StoredAnswer
 from spikebottlenet.accounting.energy import RadioProfile
@@ -63,11 +65,13 @@ class DeliveryRun:
         radio: RadioProfile,
         *,
         window: int,
+        count: Callable[[Delivered], None],
     ) -> None:
         self._queue = queue
         self._stream = stream
         self._progress = progress
         self._radio = radio
+        self._count = count
         self._wire_bytes_up: dict[int, int] = {}  # of what was sent, by sequence
         self._places = asyncio.Semaphore(window)
         self._sent: deque[int] = deque()  # without an answer, in order
@@ -180,20 +184,24 @@ class DeliveryRun:
         )
 
         wire_bytes_up = self._wire_bytes_up.pop(prediction.sequence, 0)
+        took = Delivered(
+            wire_bytes_up=wire_bytes_up,
+            wire_bytes_down=wire_bytes,
+            edge_radio_uj=self._radio.send_uj(wire_bytes_up),
+            cloud_compute_uj=prediction.cloud_compute_uj,
+        )
         line = fields(
             request_id=f"{uuid.UUID(bytes=self._queue.stream_id)}/{prediction.sequence}",
             label=answer.labels[0],
             timesteps=answer.timesteps,
-            wire_bytes_up=wire_bytes_up,
-            wire_bytes_down=wire_bytes,
-            edge_radio_uj=round(self._radio.send_uj(wire_bytes_up), 3),
-            cloud_compute_uj=round(prediction.cloud_compute_uj, 3),
+            **took._asdict(),
         )
 
         async def save() -> None:
             try:
                 await self._queue.complete(prediction.sequence, answer)
                 self._progress.done += 1
+                self._count(took)
                 log.info("delivered", extra=line)
             except SpikeBottleNetError as error:
                 self._stream.cut(f"an answer cannot be kept: {error}")

@@ -106,6 +106,12 @@ class HeadWorker:
         self._thread: ThreadPoolExecutor | None = None
         self._done = 0  # images, by the threads
         self.expired = 0  # dropped before they were computed
+        self.inferences = 0  # images that the heads have run
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a head or are in it."""
+        return self._waiting
 
     @contextmanager
     def running(self) -> Iterator["HeadWorker"]:
@@ -143,7 +149,9 @@ class HeadWorker:
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._thread, self._encode, head, image, deadline)
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                return await work
+                encoded = await work
+            self.inferences += 1
+            return encoded
         except TimeoutError:
             self.expired += 1
             raise DeadlineError(

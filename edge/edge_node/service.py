@@ -10,6 +10,7 @@ from typing import Any
 import grpc.aio
 
 from edge_node.answering import Answering, Wanted
+from edge_node.metrics import EdgeMetrics
 from edge_node.queue_rows import State
 from edge_node.results import pack_result
 from edge_node.settings import EdgeSettings
@@ -50,10 +51,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class EdgeService(EdgeInferenceServicer):
     """Answers clients; keeps this process's totals."""
 
-    def __init__(self, answering: Answering, settings: EdgeSettings, store: Store) -> None:
+    def __init__(
+        self, answering: Answering, settings: EdgeSettings, store: Store, metrics: EdgeMetrics
+    ) -> None:
         self._answering = answering
         self._settings = settings
         self._store = store
+        self._metrics = metrics
         self._totals = Totals()
         self._refused = 0
         self._draining = asyncio.Event()
@@ -158,9 +162,11 @@ class EdgeService(EdgeInferenceServicer):
         except SpikeBottleNetError as error:
             self._refused += 1
             code = status_code(error).name
+            self._metrics.refused(code)
             log.warning("refused", extra=fields(code=code, reason=str(error)))
             raise
         self._totals.add(record)
+        self._metrics.answered(record)
         # Its line is written while the answer is on its way.
         asyncio.get_running_loop().call_soon(_log_answer, record, cloud_missing)
         return record

@@ -52,6 +52,11 @@ class Store:
                     log.warning("queue not opened", extra=fields(reason=str(error)))
             yield self
 
+    @property
+    def opened(self) -> DurableQueue | None:
+        """The queue, if it was opened."""
+        return self._queue
+
     async def queue(self) -> DurableQueue:
         """The queue, opened if it was not.
 

@@ -1,16 +1,20 @@
 """What the edge's web server shows; called, and imported for, at the first visit."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from spikebottlenet.metrics.families import Family
 from spikebottlenet.rpc.server import Serving
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
 
-def web_routes(serving: Serving) -> "Sequence[BaseRoute]":
+def web_routes(
+    serving: Serving, families: Sequence[Family], refresh: Callable[[], Awaitable[None]]
+) -> "Sequence[BaseRoute]":
     """Health and metrics."""
+    from spikebottlenet.metrics.exposition import metrics_route
     from spikebottlenet.web.routes import health_route
 
-    return [health_route(lambda: serving.healthy)]
+    return [health_route(lambda: serving.healthy), metrics_route(families, refresh)]

@@ -54,12 +54,14 @@ def demo(
     )
     out.mkdir(parents=True, exist_ok=True)
     wishes = Wishes(deadline_ms=_DEADLINE_MS)
-    common = ["--bundle", bundle, "--listen", "127.0.0.1:0"]
+    common = ["--bundle", bundle, "--listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0"]
     with running_daemon("cloud_node", common, out / "cloud-node.log") as cloud:
         print(cloud.start_line)
         arguments = [*common, "--cloud", cloud.address]
         with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
             print(edge.start_line)
+            for name, daemon in (("edge", edge), ("cloud", cloud)):
+                print(f"{name}: metrics while the demo runs: {daemon.web}/metrics", flush=True)
             seconds = asyncio.run(send_all(edge.address, sent, wishes))
     records = out / "demo.jsonl"
     with records.open("w", encoding="utf-8") as file:

@@ -61,6 +61,7 @@ class Door(grpc.aio.ServerInterceptor):
             retry_after_s=PLACE_FREE_AFTER_S,
         )
         self._health = Places(_HEALTH_CALLS, "ask again later")
+        self.refused: dict[str, int] = {}  # calls, by status code
         self._unsaid = 0  # refusals since the last log line
         self._said_at = -_QUIET_S
 
@@ -141,11 +142,13 @@ class Door(grpc.aio.ServerInterceptor):
     def _log(self, method: str, context: Context, error: SpikeBottleNetError) -> None:
         """Say what was refused, at most once a second: strangers do not fill a disk."""
         self._unsaid += 1
+        code = status_code(error).name
+        self.refused[code] = self.refused.get(code, 0) + 1
         now = time.monotonic()
         if now - self._said_at < _QUIET_S:
             return
         calls, self._unsaid, self._said_at = self._unsaid, 0, now
-        code, peer = status_code(error).name, _address(context)
+        peer = _address(context)
         log.warning(
             "refused a call",
             extra=fields(peer=peer, method=method, code=code, reason=str(error), calls=calls),

@@ -122,9 +122,17 @@ def _server_options(max_message_bytes: int, limits: ServerLimits) -> Options:
 class Serving:
     """A server that runs: where, and its health."""
 
-    def __init__(self, server: grpc.aio.Server, health: Health, names: list[str], port: int):
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        health: Health,
+        names: list[str],
+        port: int,
+        refused: Mapping[str, int],
+    ):
         self.port = port
         self.healthy = False
+        self.refused = refused  # calls, by status code
         self._server = server
         self._health = health
         self._names = names
@@ -171,7 +179,7 @@ async def running_server(
         server.add_generic_rpc_handlers((generic,))
     shown = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     reflection.enable_server_reflection([*shown, reflection.SERVICE_NAME], server)
-    serving = Serving(server, health, names, _bind(server, address, credentials))
+    serving = Serving(server, health, names, _bind(server, address, credentials), door.refused)
     if not limit_backlog(serving.port, limits.backlog):
         log.warning("new connections wait in a queue of the system's own length")
     await serving.set_healthy(False)
