@@ -1,4 +1,4 @@
-"""``/metrics`` of real daemons: its totals are the sums of the records, and any scraper reads it."""
+"""``/metrics`` of real daemons: totals are the sums of the records, and any scraper reads them."""
 
 import json
 import shutil

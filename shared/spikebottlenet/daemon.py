@@ -16,7 +16,7 @@ from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import SpikeBottleNetError
 from spikebottlenet.heap import bound_heaps, trimmed_heap
 from spikebottlenet.listening import ListeningSettings
-from spikebottlenet.logs import fields, start_logging
+from spikebottlenet.logs import LogFormat, fields, start_logging
 from spikebottlenet.notify import Notifier, watchdog
 from spikebottlenet.options import parse_options
 from spikebottlenet.rpc.server import Serving
@@ -37,6 +37,7 @@ class DaemonSettings(ListeningSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level of the log lines on standard error"
     )
+    log_format: LogFormat = Field("json", description="json for machines, console for people")
 
 
 SettingsT = TypeVar("SettingsT", bound=DaemonSettings)
@@ -65,7 +66,7 @@ def run_daemon(
     except SpikeBottleNetError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2)
-    start_logging(settings.log_level)
+    start_logging(settings.log_level, settings.log_format)
     _allow_open_files()
     bound_heaps()
 

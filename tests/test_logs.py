@@ -1,0 +1,48 @@
+"""Log lines: one a line in both forms, whatever is said."""
+
+import json
+import logging
+
+import pytest
+
+from spikebottlenet.logs import LogFormat, fields, start_logging
+
+
+@pytest.fixture
+def root():
+    """The root logger, given back as it was."""
+    logger = logging.getLogger()
+    before = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:], level = before
+    logger.setLevel(level)
+
+
+def said(capsys: pytest.CaptureFixture[str], form: LogFormat) -> list[str]:
+    start_logging("info", form)
+    log = logging.getLogger("some.module")
+    log.debug("not said")
+    log.info("answered", extra=fields(label="ice cream", ms=1.23456789, top=[1, 2], none=None))
+    log.warning("two\nlines" if form == "json" else "plain")
+    return capsys.readouterr().err.splitlines()
+
+
+def test_json_lines_hold_every_field(root, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = (json.loads(line) for line in said(capsys, "json"))
+    assert first | {"time": ""} == {
+        "time": "",
+        "level": "info",
+        "logger": "some.module",
+        "event": "answered",
+        "label": "ice cream",
+        "ms": 1.23456789,
+        "top": [1, 2],
+        "none": None,
+    }
+    assert (second["level"], second["event"]) == ("warning", "two\nlines")
+
+
+def test_console_lines_are_short(root, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = said(capsys, "console")
+    assert first[12:] == ' info    answered  label="ice cream" ms=1.23457 top=[1, 2]'
+    assert second[12:] == " warning plain"
