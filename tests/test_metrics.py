@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from spikebottlenet.cli.daemons import Daemon
 from spikebottlenet.metrics.families import DURATION_BOUNDS, Counter, Distribution, ReadHistogram
 from tests.conftest import Start, log_lines
+from tests.dashboards import all_queries
 
 EDGE, CLOUD = "spikebottlenet_edge", "spikebottlenet_cloud"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -170,12 +171,16 @@ def test_totals_are_the_sums_of_the_records(
     check_cloud(samples(scrape(again)), events(again, "answered"), events(again, "refused"))
 
 
-def test_every_scraper_reads_both(start: Start, photo: Path) -> None:
+def test_every_scraper_reads_both_and_dashboards_ask_for_nothing_else(
+    start: Start, photo: Path
+) -> None:
     cloud = start("cloud_node")
     edge = start("edge_node", "--cloud", cloud.address)
     assert send(edge, str(photo)).returncode == 0
+    exposed: set[str] = set()
     for daemon in (edge, cloud):
         plain = scrape(daemon)
+        exposed |= {name for name, _ in samples(plain)}
         names = {family.name for family in text_string_to_metric_families(plain)}
         opened = scrape(daemon, "application/openmetrics-text; version=1.0.0")
         assert opened.endswith("# EOF\n")
@@ -191,6 +196,10 @@ def test_every_scraper_reads_both(start: Start, photo: Path) -> None:
             done = subprocess.run(lint, input=plain, capture_output=True, text=True, check=False)
             said = done.stdout + done.stderr
             assert done.returncode == 0, said
+    exposed.add("up")  # by Prometheus itself
+    for query in all_queries():
+        assert query.metrics <= exposed, query.where
+        assert query.metrics, query.where
 
 
 def test_a_distribution_counts_values_below_and_at_its_bounds() -> None:

@@ -44,6 +44,7 @@ _one: Any = grpc.stream_unary_rpc_method_handler
 
 _HEALTH = "/grpc.health.v1.Health/"
 _HEALTH_CALLS = 64  # of all addresses: anyone may ask, nobody needs more
+_USUAL_CODES = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")  # counted as 0 from the start
 _QUIET_S = 1.0  # between two log lines about refusals
 
 
@@ -61,7 +62,7 @@ class Door(grpc.aio.ServerInterceptor):
             retry_after_s=PLACE_FREE_AFTER_S,
         )
         self._health = Places(_HEALTH_CALLS, "ask again later")
-        self.refused: dict[str, int] = {}  # calls, by status code
+        self.refused = dict.fromkeys(_USUAL_CODES, 0)  # calls, by status code
         self._unsaid = 0  # refusals since the last log line
         self._said_at = -_QUIET_S
 
