@@ -1,6 +1,7 @@
 """``/metrics`` of real daemons: totals are the sums of the records, and any scraper reads them."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,24 @@ def send(edge: Daemon, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def events(daemon: Daemon, event: str) -> list[dict]:
     return [line for line in log_lines(daemon) if line["event"] == event]
+
+
+def documented_names() -> dict[str, set[str]]:
+    """Metrics that docs/metrics.md lists, histograms apart."""
+    found: dict[str, set[str]] = {"plain": set(), "histogram": set()}
+    prefixes: tuple[str, ...] = ()
+    for line in (Path(__file__).parent.parent / "docs" / "metrics.md").read_text().splitlines():
+        if line.startswith("## "):
+            prefixes = {"## Edge": (EDGE,), "## Cloud": (CLOUD,), "## Both": (EDGE, CLOUD)}.get(
+                line, ()
+            )
+        elif line.startswith("| `") and prefixes:
+            cells = line.split("|")
+            for name in re.findall(r"`(?:\.\.\._)?([a-z_]+)`", cells[1]):
+                says = "histogram" in cells[3] and name not in ("spikes_total",)
+                kind = "histogram" if says else "plain"
+                found[kind].update(f"{prefix}_{name}" for prefix in prefixes)
+    return found
 
 
 def check_edge(found: Samples, records: list[dict], refused: list[dict]) -> None:
@@ -196,6 +215,11 @@ def test_every_scraper_reads_both_and_dashboards_ask_for_nothing_else(
             done = subprocess.run(lint, input=plain, capture_output=True, text=True, check=False)
             said = done.stdout + done.stderr
             assert done.returncode == 0, said
+    documented = documented_names()
+    assert {name for name in exposed if "_bucket" not in name and "process_" not in name} == {
+        *documented["plain"],
+        *(f"{name}_{part}" for name in documented["histogram"] for part in ("sum", "count")),
+    }
     exposed.add("up")  # by Prometheus itself
     for query in all_queries():
         assert query.metrics <= exposed, query.where
