@@ -18,8 +18,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-demo: $(STAMP) ## start both daemons, send four photos, print what they are
-	$(BIN)/spikebottlenet demo
+demo: $(STAMP) ## start both daemons, send four photos, print what they are (STAY=1: and go on)
+	$(BIN)/spikebottlenet demo $(if $(STAY),--stay)
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -188,6 +189,37 @@ def test_totals_are_the_sums_of_the_records(
         assert joules == pytest.approx(total(delivered, f"{part}_uj") / 1e6, rel=1e-9)
     check_edge(near, records, events(edge, "refused"))
     check_cloud(samples(scrape(again)), events(again, "answered"), events(again, "refused"))
+
+
+def test_the_demo_says_where_its_metrics_are_and_they_agree_with_its_records(
+    photo: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "spikebottlenet.cli", "demo", str(photo), "--out"]
+    process = subprocess.Popen(
+        [*command, str(tmp_path), "--stay"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        said = ""
+        while "both serve on until Ctrl-C" not in said:
+            line = process.stdout.readline()
+            assert line, said
+            said += line
+        [urls] = re.findall(r"metrics while they run: (\S+) (\S+)", said)
+        texts = []
+        for url in urls:
+            with urllib.request.urlopen(url, timeout=20) as reply:
+                texts.append(reply.read().decode())
+    finally:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+        process.stdout.close()
+    records = [json.loads(line) for line in (tmp_path / "demo.jsonl").read_text().splitlines()]
+    assert len(records) == 1
+    check_edge(samples(texts[0]), records, [])
+    assert value(samples(texts[1]), f"{CLOUD}_requests_total", code="OK") == 1
+    for name in ("edge-node", "cloud-node"):
+        assert samples((tmp_path / f"{name}.metrics.txt").read_text())
 
 
 def test_every_scraper_reads_both_and_dashboards_ask_for_nothing_else(

@@ -1,15 +1,19 @@
 """``spikebottlenet demo``: both daemons on this machine, four photos through them."""
 
 import asyncio
+import contextlib
 import importlib.util
 import json
+import signal
+import sys
+import urllib.request
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from spikebottlenet.cli.client import Wishes
-from spikebottlenet.cli.daemons import running_daemon
+from spikebottlenet.cli.daemons import Daemon, running_daemon
 from spikebottlenet.cli.send import Sent, json_record, send_all
 from spikebottlenet.cli.sources import find_images
 from spikebottlenet.cli.table import print_table, record_table, totals_line
@@ -39,6 +43,19 @@ def shipped_photos() -> list[str]:
     return [str(Path(spec.origin).parent / "data" / name) for name in PHOTOS]
 
 
+def _metrics(daemon: Daemon) -> bytes:
+    """What a daemon's ``/metrics`` says."""
+    with urllib.request.urlopen(f"{daemon.web}/metrics", timeout=10) as reply:  # noqa: S310, ours
+        said: bytes = reply.read()
+    return said
+
+
+def _until_interrupted() -> None:
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
+
+
 def demo(
     paths: Annotated[
         list[str] | None, typer.Argument(help="images; default: four photos of scikit-image")
@@ -47,6 +64,7 @@ def demo(
         "build"
     ),
     bundle: Annotated[str, typer.Option(help="a bundle's folder, or 'default'")] = "default",
+    stay: Annotated[bool, typer.Option(help="keep both daemons until Ctrl-C")] = False,
 ) -> None:
     """Start cloud-node and edge-node, send images, show the answers and what they took."""
     sent = Sent(
@@ -55,20 +73,24 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     wishes = Wishes(deadline_ms=_DEADLINE_MS)
     common = ["--bundle", bundle, "--listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0"]
+    records = out / "demo.jsonl"
     with running_daemon("cloud_node", common, out / "cloud-node.log") as cloud:
         print(cloud.start_line)
         arguments = [*common, "--cloud", cloud.address]
         with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
             print(edge.start_line)
-            for name, daemon in (("edge", edge), ("cloud", cloud)):
-                print(f"{name}: metrics while the demo runs: {daemon.web}/metrics", flush=True)
+            print(f"metrics while they run: {edge.web}/metrics {cloud.web}/metrics", flush=True)
             seconds = asyncio.run(send_all(edge.address, sent, wishes))
-    records = out / "demo.jsonl"
-    with records.open("w", encoding="utf-8") as file:
-        for name, record in sent.rows():
-            file.write(json.dumps(json_record(name, record), ensure_ascii=False) + "\n")
-    print_table(record_table(sent.rows(), None if paths else PHOTOS))
-    print(totals_line(sent.totals, failed=sent.failed, seconds=seconds))
-    print(f"records in {records}, the daemons' logs beside it")
+            for daemon, name in ((edge, "edge-node"), (cloud, "cloud-node")):
+                (out / f"{name}.metrics.txt").write_bytes(_metrics(daemon))
+            with records.open("w", encoding="utf-8") as file:
+                for name, record in sent.rows():
+                    file.write(json.dumps(json_record(name, record), ensure_ascii=False) + "\n")
+            print_table(record_table(sent.rows(), None if paths else PHOTOS))
+            print(totals_line(sent.totals, failed=sent.failed, seconds=seconds))
+            print(f"records in {records}, the daemons' logs and metrics beside it", flush=True)
+            if stay:
+                print(f"both serve on until Ctrl-C: spikebottlenet send --edge {edge.address} FILE")
+                _until_interrupted()
     if sent.failed:
         raise typer.Exit(1)
