@@ -13,7 +13,7 @@ from cloud_node.models import ServedModels, load_model
 from cloud_node.service import CloudService
 from cloud_node.settings import CloudSettings
 from cloud_node.tail_worker import TailWorker
-from cloud_node.web import web_routes
+from cloud_node.web import live_routes, web_routes
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import bundle_folders
 from spikebottlenet.daemon import run_daemon, serve_until, start_line, stop_requested
@@ -61,7 +61,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
                 *cloud_families(models, worker),
                 *daemon_families("spikebottlenet_cloud", ledger, serving),
             ]
-            return web_routes(serving, families)
+            return [*web_routes(serving, families), *live_routes(service, inference)]
 
         async def change(fresh: CloudSettings) -> None:
             await models.change(bundle_folders(fresh.bundle), device=fresh.device)

@@ -9,6 +9,7 @@ from cloud_node.models import ServedModel, ServedModels
 from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
 from cloud_node.tail_worker import TailWorker
+from cloud_node.tally import Answered, Tally
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
@@ -42,8 +43,9 @@ class CloudInference:
         self.models = models
         self.settings = settings
         self._worker = worker
-        self._totals = CloudTotals()
+        self.totals = CloudTotals()
         self.metrics = CloudMetrics()
+        self.tally = Tally()
 
     async def predict(
         self,
@@ -56,9 +58,11 @@ class CloudInference:
     ) -> Prediction:
         """Run a model's tail on the timesteps that have come, in the turn of client and stream."""
         sender = Sender(current_client().name, stream)
-        answer = await self._worker.classify(
-            model.tail, received, deadline_s=deadline_s, sender=sender
-        )
+        with self.tally.waiting():
+            answer = await self._worker.classify(
+                model.tail, received, deadline_s=deadline_s, sender=sender
+            )
+        self.tally.batched(answer.batch)
         best = best_classes(answer.probabilities)
         macs = model.bundle.manifest.operations.tail_macs[received.timesteps - 1]
         return Prediction(
@@ -81,7 +85,7 @@ class CloudInference:
         wire_bytes_down: int,
     ) -> None:
         """One line for an answered request, and its part of the totals."""
-        totals = self._totals
+        totals = self.totals
         totals.images += 1
         totals.payload_bytes += received.payload_bytes
         totals.message_bytes += received.message_bytes
@@ -90,6 +94,17 @@ class CloudInference:
         totals.cloud_compute_uj += prediction.cloud_compute_uj
         self.metrics.answered(received, prediction, wire_bytes_down=wire_bytes_down)
         label = bundle.manifest.class_names[prediction.classes[0]]
+        self.tally.answered(
+            Answered(
+                client=current_client().name,
+                label=label,
+                confidence=prediction.probabilities[0],
+                payload_bytes=received.payload_bytes,
+                wire_bytes_up=received.wire_bytes,
+                queue_us=prediction.queue_us,
+                tail_us=prediction.tail_us,
+            )
+        )
         log.info(
             "answered",
             extra=fields(
@@ -111,7 +126,7 @@ class CloudInference:
 
     def refuse(self, request_id: str, sequence: int, error: SpikeBottleNetError) -> Failure:
         """The failure that answers a request, logged."""
-        self._totals.refused += 1
+        self.totals.refused += 1
         code = status_code(error).name
         self.metrics.refused(code)
         log.warning("refused", extra=fields(request_id=request_id, code=code, reason=str(error)))
@@ -124,5 +139,5 @@ class CloudInference:
 
     def log_totals(self, ledger: WireLedger) -> None:
         """The totals line, wire bytes by both ways of counting."""
-        sums = asdict(self._totals) | {"expired": self._worker.expired}
+        sums = asdict(self.totals) | {"expired": self._worker.expired}
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))

@@ -1,6 +1,7 @@
 """The ``CoInference`` service: checks what opens, hands streams to sessions."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -19,6 +20,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.rpc.checks import verify_check
+from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     FileChunk,
     GetModelRequest,
@@ -45,6 +47,7 @@ class CloudService(CoInferenceServicer):
         self._ledger = ledger
         self._cache = AnswerCache(inference.settings.answer_cache)
         self._sessions: set[Session] = set()
+        self.streams: Counter[str] = Counter()  # open, by client; none at 0
         self._draining = False
 
     def drain(self) -> None:
@@ -117,7 +120,9 @@ class CloudService(CoInferenceServicer):
                 "send a UUIDv7"
             )
         session = Session(first.open, model, self._inference, self._cache, self._ledger)
+        client = current_client().name
         self._sessions.add(session)
+        self.streams[client] += 1
         try:
             async for response in session.responses(requests):
                 if response.HasField("accepted"):
@@ -125,6 +130,8 @@ class CloudService(CoInferenceServicer):
                 yield response
         finally:
             self._sessions.discard(session)
+            self.streams[client] -= 1
+            self.streams += Counter()  # drops what is at 0
             self._ledger.counters.sample()
 
     def _refuse_when_draining(self) -> None:

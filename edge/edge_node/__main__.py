@@ -22,7 +22,7 @@ from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
 from edge_node.standing import QueueStanding, edge_families
 from edge_node.store import Store
-from edge_node.web import web_routes
+from edge_node.web import live_routes, web_routes
 from spikebottlenet.accounting.energy import RADIO_PROFILES
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.bundle import Bundle, Half, bundle_folders, open_bundle
@@ -126,7 +126,8 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
                     *edge_families(models, worker, answering, queue),
                     *daemon_families("spikebottlenet_edge", ledger, serving),
                 ]
-                return web_routes(serving, families, queue.refresh)
+                pages = live_routes(service, models, settings)
+                return [*web_routes(serving, families, queue.refresh), *pages]
 
             async def alive(worker: HeadWorker = worker, store: Store = store) -> None:
                 await worker.alive()

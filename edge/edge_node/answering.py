@@ -47,10 +47,12 @@ class Wanted(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A record, and why it is not the cloud's if it is not."""
+    """A record, why it is not the cloud's if it is not, and what it was made from."""
 
     record: InferenceRecord
-    cloud_missing: str = ""
+    cloud_missing: str
+    encoded: EncodedImage
+    model: ServedModel
 
 
 class _Outcome(NamedTuple):
@@ -93,7 +95,7 @@ class Answering:
                 outcome.answer,
                 total_ms=total_ms,
             )
-        return Answered(record, outcome.cloud_missing)
+        return Answered(record, outcome.cloud_missing, encoded, model)
 
     async def _decide(self, model: ServedModel, encoded: EncodedImage, wanted: Wanted) -> _Outcome:
         if wanted.store:

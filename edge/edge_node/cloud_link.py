@@ -117,6 +117,16 @@ class CloudLink:
         """Requests that wait for their answer."""
         return len(self._pending)
 
+    @property
+    def standing(self) -> str:
+        """``opening``, ``up`` or ``down``; while it is down the edge exit answers."""
+        return self._state.name.lower()
+
+    @property
+    def why_down(self) -> str:
+        """What keeps it from being up, '' while it is."""
+        return "" if self._state is _State.UP else str(self._failure)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["CloudLink"]:
         """Keep the stream open until the block ends."""

@@ -17,7 +17,7 @@ import numpy as np
 from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import EXIT_WEIGHTS, HEAD_ONNX, Bundle
 from spikebottlenet.errors import DeadlineError, OverloadedError
-from spikebottlenet.preprocess import read_image
+from spikebottlenet.preprocess import Pixels, read_image
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead, Spikes
 from spikebottlenet.runtime.scores import Probabilities
@@ -34,6 +34,7 @@ class EncodedImage:
 
     frame: bytes
     spikes: Spikes  # [T, 1, C, H, W]
+    pixels: Pixels  # that the head took, uint8 [side, side, 3]
     macs: int
     accumulates: int
     preprocess_ms: float
@@ -64,9 +65,14 @@ class Head:
         self._exit = EdgeExit.load(bundle.path(EXIT_WEIGHTS))
         self._head.warm_up()
 
-    def exit_probabilities(self, encoded: EncodedImage) -> Probabilities:
-        """The edge exit's probabilities [classes]: two small layers, well under a millisecond."""
-        return np.asarray(self._exit.classify(encoded.spikes)[0])
+    def exit_probabilities(
+        self, encoded: EncodedImage, *, timesteps: int | None = None
+    ) -> Probabilities:
+        """The edge exit's probabilities [classes]: two small layers, well under a millisecond.
+
+        From the first ``timesteps`` alone if that is given.
+        """
+        return np.asarray(self._exit.classify(encoded.spikes[:timesteps])[0])
 
     def encode(self, image: bytes) -> EncodedImage:
         """Run an image file through the head.
@@ -88,6 +94,7 @@ class Head:
         return EncodedImage(
             frame=frame,
             spikes=result.spikes,
+            pixels=pixels,
             macs=result.macs,
             accumulates=int(result.accumulates[0]),
             preprocess_ms=1e3 * (prepared - started),

@@ -3,13 +3,14 @@
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
 import grpc.aio
 
-from edge_node.answering import Answering, Wanted
+from edge_node.answering import Answered, Answering, Wanted
 from edge_node.metrics import EdgeMetrics
 from edge_node.queue_rows import State
 from edge_node.results import pack_result
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 _STREAM_WINDOW = 64
 _KEY_BYTES = 16
 _LARGEST_POSITION = (1 << 63) - 1
+_RECENT = 120  # records kept for the live page
 _STORE_WITHIN_MS = 60_000  # until a request is on disk, where its client gives no deadline
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -58,8 +60,9 @@ class EdgeService(EdgeInferenceServicer):
         self._settings = settings
         self._store = store
         self._metrics = metrics
-        self._totals = Totals()
-        self._refused = 0
+        self.totals = Totals()
+        self.refused = 0
+        self.recent: deque[InferenceRecord] = deque(maxlen=_RECENT)
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -68,13 +71,14 @@ class EdgeService(EdgeInferenceServicer):
 
     def log_totals(self, ledger: WireLedger, **more: object) -> None:
         """The totals line, wire bytes by both ways of counting."""
-        sums = asdict(self._totals) | {"refused": self._refused, **more}
+        sums = asdict(self.totals) | {"refused": self.refused, **more}
         sums["not_stored"] = self._answering.not_stored
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
 
     async def Classify(self, request: ClassifyRequest | None, context: Context) -> RecordMessage:
         """Answer one image."""
-        return pack_record(await self._classify(request, time.monotonic(), _monotonic_end(context)))
+        until = _monotonic_end(context)
+        return pack_record((await self.classify(request, time.monotonic(), until)).record)
 
     async def ClassifyStream(
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
@@ -103,7 +107,7 @@ class EdgeService(EdgeInferenceServicer):
             sequence = 0 if request is None else request.sequence
             try:
                 with current_client().request():
-                    record = pack_record(await self._classify(request, arrived, until))
+                    record = pack_record((await self.classify(request, arrived, until)).record)
                 await answers.put(ClassifyResponse(sequence=sequence, record=record))
             except SpikeBottleNetError as error:
                 failure = ClassifyFailure(
@@ -143,16 +147,22 @@ class EdgeService(EdgeInferenceServicer):
                 return
             yield pack_result(result, self._store.request_id(result.sequence))
 
-    async def _classify(
+    async def classify(
         self, request: ClassifyRequest | None, arrived: float, until: float | None
-    ) -> InferenceRecord:
-        """Answer an image that came at ``arrived``; its call ends at ``until`` (monotonic)."""
+    ) -> Answered:
+        """Answer an image that came at ``arrived``; its call ends at ``until`` (monotonic).
+
+        Counted and logged, whichever way it came.
+
+        Raises:
+            SpikeBottleNetError: why it was refused.
+        """
         try:
             try:
                 if self._draining.is_set():
                     raise UnavailableError("this edge-node is stopping: connect again later")
                 wanted = self._read_request(request, arrived, until)
-                record, cloud_missing = await self._answering.answer(wanted)
+                answered = await self._answering.answer(wanted)
             except Exception as error:
                 if isinstance(error, SpikeBottleNetError):
                     raise
@@ -160,16 +170,18 @@ class EdgeService(EdgeInferenceServicer):
                 log.exception("image failed")
                 raise SpikeBottleNetError("failed inside this edge-node: see its log") from error
         except SpikeBottleNetError as error:
-            self._refused += 1
+            self.refused += 1
             code = status_code(error).name
             self._metrics.refused(code)
             log.warning("refused", extra=fields(code=code, reason=str(error)))
             raise
-        self._totals.add(record)
-        self._metrics.answered(record)
+        self.totals.add(answered.record)
+        self._metrics.answered(answered.record)
+        self.recent.append(answered.record)
         # Its line is written while the answer is on its way.
-        asyncio.get_running_loop().call_soon(_log_answer, record, cloud_missing)
-        return record
+        loop = asyncio.get_running_loop()
+        loop.call_soon(_log_answer, answered.record, answered.cloud_missing)
+        return answered
 
     def _read_request(
         self, request: ClassifyRequest | None, arrived: float, until: float | None

@@ -3,6 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from edge_node.models import ServedModels
+from edge_node.service import EdgeService
+from edge_node.settings import EdgeSettings
 from spikebottlenet.metrics.families import Family
 from spikebottlenet.rpc.server import Serving
 
@@ -18,3 +21,12 @@ def web_routes(
     from spikebottlenet.web.routes import health_route
 
     return [health_route(lambda: serving.healthy), metrics_route(families, refresh)]
+
+
+def live_routes(
+    service: EdgeService, models: ServedModels, settings: EdgeSettings
+) -> "Sequence[BaseRoute]":
+    """The live page."""
+    from edge_node.live import EdgePage
+
+    return EdgePage(service, models, settings).routes()
