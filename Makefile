@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := edge,cloud,lab,bench,dev
+EXTRAS := edge,cloud,lab,bench,dev,browser
 
-.PHONY: help demo test check bench chaos strangers fuzz soak install stubs clean
+.PHONY: help demo test test-browser screenshots check bench chaos strangers fuzz soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -23,6 +23,16 @@ demo: $(STAMP) ## start both daemons, send four photos, print what they are (STA
 
 test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
+
+test-browser: $(STAMP) ## install Chromium (Debian, as root) and run the live pages' tests in it
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
+	  { echo "cannot install Chromium: run 'apt-get install chromium' as root, or install it your system's way" >&2; exit 1; }
+	$(BIN)/python -m pytest tests/browser
+
+screenshots: $(STAMP) ## write docs/images from the live pages, light and dark (needs Chromium)
+	@mkdir -p docs/images
+	$(BIN)/python -m pytest tests/browser -k screenshots --screenshots docs/images
 
 check: $(STAMP) ## lint, format check and types
 	$(BIN)/ruff check .

@@ -79,6 +79,7 @@ def demo(
         arguments = [*common, "--cloud", cloud.address]
         with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
             print(edge.start_line)
+            print(f"live pages while they run: {edge.web}/ {cloud.web}/")
             print(f"metrics while they run: {edge.web}/metrics {cloud.web}/metrics", flush=True)
             seconds = asyncio.run(send_all(edge.address, sent, wishes))
             for daemon, name in ((edge, "edge-node"), (cloud, "cloud-node")):
