@@ -91,6 +91,7 @@ class EdgePage:
             "shape": list(shape),
             "cloud": self._settings.cloud,
             "radio": self._settings.radio.value,
+            "max_image_bytes": self._settings.max_image_bytes,
             "link": {"state": first.link.standing, "reason": first.link.why_down},
             "totals": asdict(self._service.totals) | {"refused": self._service.refused},
             "recent": [_numbers(record) for record in self._service.recent],

@@ -18,10 +18,15 @@ let shown = null; // the answer on the page: {record, spikes, forming, ...}
 let moment = 0; // which of its moments; the last is the answer
 let sweeping = 0; // the running animation's frame, 0 for none
 let asked = 0; // classifications begun
+let largest = Infinity; // bytes that the daemon takes
 
 // --- one image ---------------------------------------------------------------------------------
 
 async function classify(image) {
+  if (image.size > largest) {
+    complain(`This file has ${format.bytes(image.size)}, wanted at most ${format.bytes(largest)}.`);
+    return false;
+  }
   const turn = (asked += 1);
   document.body.dataset.busy = '';
   try {
@@ -265,6 +270,7 @@ function showLink(state, reason = '') {
 function takeSnapshot(snapshot) {
   const { link, totals, recent } = snapshot;
   showLink(link.state, link.reason);
+  largest = snapshot.max_image_bytes;
   put('radio', snapshot.radio);
   put('about', `edge-node ${snapshot.version}, model ${snapshot.models.map((model) => model.name).join(', ')}, cloud-node at ` +
     `${snapshot.cloud}. Other clients’ images are never shown here.`);
