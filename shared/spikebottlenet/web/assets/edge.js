@@ -207,12 +207,17 @@ function showBytes(record, sizes) {
 }
 
 function showEnergy(record) {
-  const most = Math.max(record.ann_head_uj, record.edge_compute_uj);
+  const most = Math.max(
+    record.ann_head_uj,
+    record.edge_compute_uj,
+    record.edge_radio_uj,
+    record.cloud_compute_uj,
+  );
   const row = (key, name, value, ours) => ({
     key,
     name,
     value: format.microjoules(value),
-    share: Math.min(1, value / most),
+    share: value / most,
     ours,
   });
   drawBars(element('energy'), [
