@@ -25,7 +25,7 @@ test: $(STAMP) ## run the tests
 	$(BIN)/python -m pytest
 
 test-browser: $(STAMP) ## install Chromium (Debian, as root) and run the live pages' tests in it
-	@command -v chromium chromium-browser google-chrome >/dev/null || \
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
 	  { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; } || \
 	  { echo "cannot install Chromium: run 'apt-get install chromium' as root, or install it your system's way" >&2; exit 1; }
 	$(BIN)/python -m pytest tests/browser
