@@ -13,6 +13,9 @@ _KEEPALIVE_MS = 20_000
 _KEEPALIVE_TIMEOUT_MS = 5_000
 _FIRST_BACKOFF_MS = 100
 _MAX_BACKOFF_MS = 1_000
+# One call lasts for the life of a channel here (a stream): a policy that connects to every address,
+# as round_robin does, would pay for connections that carry nothing.
+_ANY_ADDRESS = '{"loadBalancingConfig": [{"pick_first": {"shuffleAddressList": true}}]}'
 
 
 def connection_options() -> Options:
@@ -34,6 +37,9 @@ def make_channel(
 ) -> grpc.aio.Channel:
     """A channel to ``host:port``; it connects on first use and by itself again.
 
+    Of a name with many addresses (a headless Service) each channel takes one by chance, and another
+    when that does not answer; so streams spread, and no balancer stands in the way.
+
     Certificates are read now: make another channel to use renewed ones. Calls carry their token in
     ``security.call_metadata``.
 
@@ -51,6 +57,7 @@ def make_channel(
         ("grpc.max_reconnect_backoff_ms", _MAX_BACKOFF_MS),
         # Two channels of one process to one target keep their own connections and byte counts.
         ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.service_config", _ANY_ADDRESS),
         # Retries are ours: a request is known by its id and answered once.
         ("grpc.enable_retries", 0),
         # A proxy set for web browsing is not on the way to a node named by address.
