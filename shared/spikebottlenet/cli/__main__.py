@@ -4,7 +4,18 @@ import sys
 
 import typer
 
-from spikebottlenet.cli import bench, certs, demo, evaluate, model, results, send, tokens, train
+from spikebottlenet.cli import (
+    bench,
+    certs,
+    demo,
+    evaluate,
+    health,
+    model,
+    results,
+    send,
+    tokens,
+    train,
+)
 from spikebottlenet.errors import SpikeBottleNetError
 
 app = typer.Typer(
@@ -22,6 +33,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
+app.command("health")(health.health)
 app.add_typer(bench.app, name="bench")
 app.add_typer(tokens.app, name="token")
 app.add_typer(model.app, name="model")
