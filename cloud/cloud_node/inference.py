@@ -8,7 +8,7 @@ from cloud_node.metrics import CloudMetrics
 from cloud_node.models import ServedModel, ServedModels
 from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
-from cloud_node.tail_worker import TailWorker
+from cloud_node.tails import Tails
 from cloud_node.tally import Answered, Tally
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
@@ -39,7 +39,7 @@ class CloudTotals:
 class CloudInference:
     """Answers images with the tails; keeps this process's totals."""
 
-    def __init__(self, models: ServedModels, settings: CloudSettings, worker: TailWorker) -> None:
+    def __init__(self, models: ServedModels, settings: CloudSettings, worker: Tails) -> None:
         self.models = models
         self.settings = settings
         self._worker = worker

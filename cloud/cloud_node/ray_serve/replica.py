@@ -1,0 +1,67 @@
+"""A replica of the tails: images come one by one from the ingress and go through in batches."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from ray import serve
+
+from cloud_node.models import load_model
+from cloud_node.ray_serve.settings import RaySettings
+from cloud_node.waiting import TailAnswer
+from spikebottlenet.bundle import bundle_folders
+
+
+class TailJob(NamedTuple):
+    """One image on its way to a replica."""
+
+    fingerprint: str  # of its model
+    timesteps: int
+    spikes: bytes  # [t, C, H, W], a bit each
+    arrived: float = 0.0  # monotonic seconds, by the replica's clock
+
+
+class TailReplica:
+    """Every model's tail in a process of its own; Ray Serve makes as many as are wanted."""
+
+    def __init__(self, settings: RaySettings) -> None:
+        torch.set_num_threads(settings.tail_threads)
+        models = [load_model(f, device=settings.device) for f in bundle_folders(settings.bundle)]
+        self._models = {model.bundle.fingerprint: model for model in models}
+        self._run.set_max_batch_size(settings.max_batch)
+        self._run.set_batch_wait_timeout_s(settings.max_wait_ms / 1e3)
+
+    async def classify(self, job: TailJob) -> TailAnswer:
+        """The answer to one image."""
+        answer: TailAnswer = await self._run(job._replace(arrived=time.monotonic()))
+        return answer
+
+    @serve.batch  # type: ignore[untyped-decorator]
+    async def _run(self, jobs: list[TailJob]) -> list[TailAnswer]:
+        return await asyncio.to_thread(self._answers, jobs)
+
+    def _answers(self, jobs: Sequence[TailJob]) -> list[TailAnswer]:
+        """Answers in the order of the jobs; those of one model and length go through together."""
+
+        def group(index: int) -> tuple[str, int]:
+            return jobs[index].fingerprint, jobs[index].timesteps
+
+        answers: dict[int, TailAnswer] = {}
+        for (fingerprint, timesteps), members in groupby(
+            sorted(range(len(jobs)), key=group), group
+        ):
+            together = list(members)
+            model, started = self._models[fingerprint], time.monotonic()
+            shape = (timesteps, *tuple(model.codec.shape)[1:])
+            bits = [np.frombuffer(jobs[index].spikes, np.uint8) for index in together]
+            spikes = [np.unpackbits(b, count=int(np.prod(shape))).reshape(shape) for b in bits]
+            rows = model.tail.classify(np.stack(spikes, axis=1))
+            tail_us = round(1e6 * (time.monotonic() - started))
+            for index, row in zip(together, rows, strict=True):
+                queue_us = round(1e6 * (started - jobs[index].arrived))
+                answers[index] = TailAnswer(row, queue_us, tail_us, len(together))
+        return [answers[index] for index in range(len(jobs))]

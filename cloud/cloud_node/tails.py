@@ -1,0 +1,23 @@
+"""What answers an image: the tails of this process, or those of others."""
+
+from typing import Protocol
+
+from cloud_node.batching import Sender
+from cloud_node.tail_worker import Image
+from cloud_node.waiting import TailAnswer
+from spikebottlenet.runtime.torch_tail import TorchTail
+
+
+class Tails(Protocol):
+    """Tails behind a queue."""
+
+    expired: int  # dropped before they were computed
+
+    async def classify(
+        self, tail: TorchTail, image: Image, *, deadline_s: float | None, sender: Sender
+    ) -> TailAnswer:
+        """Class probabilities of an image by a model's tail.
+
+        Raises:
+            SpikeBottleNetError: why there are none.
+        """
