@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := edge,cloud,lab,bench,dev,browser
 
-.PHONY: help demo test test-browser screenshots check bench chaos strangers fuzz soak install stubs clean
+.PHONY: help demo test test-browser screenshots check bench chaos strangers fuzz scale soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -51,6 +51,10 @@ strangers: $(STAMP) ## storms of strangers at a guarded cloud-node, three minute
 fuzz: $(STAMP) ## fuzz what strangers send, ten minutes a target
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
 	$(BIN)/python -m tests.fuzz all --seconds 610 --report build/fuzz.json
+
+scale: $(STAMP) ## unchanged edges before Ray Serve, a replica killed, and what it costs; four minutes
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS),ray]'
+	$(BIN)/python -m tests.trials.scale
 
 soak: $(STAMP) ## an hour of load over a link that breaks: does anything grow?
 	$(BIN)/python -m tests.trials.soak

@@ -14,9 +14,9 @@ from spikebottlenet import __version__
 from spikebottlenet.bundle import Half, bundle_folders, open_bundle
 from spikebottlenet.daemon import run_daemon, stop_requested
 
-ABOUT = """Cloud half of SpikeBottleNet under Ray Serve: the service of cloud-node before replicas of
-the tails, on a Ray that it starts or joins. An edge-node needs no change for it. SIGTERM takes it
-down and exits 0."""
+ABOUT = """Cloud half of SpikeBottleNet under Ray Serve: the service of cloud-node before replicas
+of the tails, on a Ray that it starts or joins. An edge-node needs no change for it. SIGTERM takes
+it down and exits 0."""
 
 EXAMPLE = """examples:
   python -m cloud_node.ray_serve --insecure --replicas 2

@@ -55,8 +55,8 @@ class RemoteTails:
     ) -> TailAnswer:
         """Class probabilities of an image.
 
-        Whichever replica takes it computes it; one that dies with it costs a try, as an image may be
-        computed twice without harm.
+        Whichever replica takes it computes it; one that dies with it costs a try, as an image may
+        be computed twice without harm.
 
         Raises:
             OverloadedError: too many wait already, or the tail failed.

@@ -1,0 +1,55 @@
+"""The cloud under Ray Serve: an unchanged edge, two replicas, one of them killed; nothing lost."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.crops import write_crops
+
+IMAGES = 200
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None, reason="the extra ray is not installed"
+)
+
+
+@pytest.fixture(autouse=True)
+def asked_for(request: pytest.FixtureRequest) -> None:
+    """It takes as long as a Ray to start, so the whole suite goes without."""
+    if not any("test_ray_serve" in name for name in request.config.args):
+        pytest.skip("takes 40 s: name this file, or run `make scale`")
+
+
+def test_a_replica_that_is_killed_loses_nothing(tmp_path: Path, crops) -> None:
+    from tests.trials.ray_cloud import edge_of_ray, replicas, send
+
+    folder = tmp_path / "crops"
+    folder.mkdir()
+    images = write_crops(crops[:IMAGES], folder)
+    killed: list[int] = []
+    with edge_of_ray(tmp_path / "ray", "--replicas", "2", "--threads", "1") as (edge, cloud):
+        before = {process.pid for process in replicas(cloud)}
+        assert len(before) == 2
+
+        def kill_one() -> None:
+            victim = replicas(cloud)[0]
+            killed.append(victim.pid)
+            victim.kill()
+
+        run = send(edge, images, after=IMAGES // 4, then=kill_one)
+        assert killed
+        assert killed[0] in before
+        assert (run.lost, run.edge_exit, run.failed) == (0, 0, 0)
+        assert killed[0] not in {process.pid for process in replicas(cloud)}
+        address = cloud.address
+        health = [sys.executable, "-m", "spikebottlenet.cli", "health", address]
+        assert subprocess.run(health, check=False).returncode == 0
+        assert edge.stop() == 0
+        assert cloud.stop() == 0
+    lines = [json.loads(line) for line in (tmp_path / "ray" / "edge.log").read_text().splitlines()]
+    answered = [line for line in lines if line["event"] == "answered"]
+    assert len({line["request_id"] for line in answered}) == IMAGES  # each once
