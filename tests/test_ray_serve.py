@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cloud_node.ray_serve.settings import RaySettings
+from spikebottlenet.errors import ConfigError
 from tests.crops import write_crops
 
+DEPLOY = Path(__file__).parent.parent / "deploy"
 IMAGES = 200
 
 pytestmark = pytest.mark.skipif(
@@ -17,14 +20,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def asked_for(request: pytest.FixtureRequest) -> None:
     """It takes as long as a Ray to start, so the whole suite goes without."""
     if not any("test_ray_serve" in name for name in request.config.args):
         pytest.skip("takes 40 s: name this file, or run `make scale`")
 
 
-def test_a_replica_that_is_killed_loses_nothing(tmp_path: Path, crops) -> None:
+def test_a_replica_that_is_killed_loses_nothing(asked_for, tmp_path: Path, crops) -> None:
     from tests.trials.ray_cloud import edge_of_ray, replicas, send
 
     folder = tmp_path / "crops"
@@ -53,3 +56,37 @@ def test_a_replica_that_is_killed_loses_nothing(tmp_path: Path, crops) -> None:
     lines = [json.loads(line) for line in (tmp_path / "ray" / "edge.log").read_text().splitlines()]
     answered = [line for line in lines if line["event"] == "answered"]
     assert len({line["request_id"] for line in answered}) == IMAGES  # each once
+
+
+def test_the_cluster_configuration_is_one_that_ray_reads_and_builds() -> None:
+    # In a process of its own: Ray warns as it is imported, and this one takes warnings for errors.
+    code = """
+import sys, yaml
+from ray.serve.schema import ServeDeploySchema
+from cloud_node.ray_serve.app import SERVICERS, build
+found = ServeDeploySchema.model_validate(yaml.safe_load(open(sys.argv[1])))
+assert found.grpc_options.grpc_servicer_functions == SERVICERS
+(application,) = found.applications
+build(application.args)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(DEPLOY / "ray" / "serve.yaml")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "say --insecure"),
+        ({"insecure": True, "tls_cert": "server.pem"}, "tls_cert: Ray's gRPC proxy"),
+        ({"insecure": True, "rate": 5}, "rate: Ray's gRPC proxy"),
+        ({"insecure": True, "replicas": 4, "max_replicas": 2}, "max_replicas is 2, wanted 4"),
+    ],
+)
+def test_what_ray_cannot_keep_is_refused_not_ignored(settings: dict, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        RaySettings.parse(settings, source="test").checked()

@@ -1,7 +1,7 @@
 """``make scale``: an unchanged edge before a cloud under Ray Serve, and what that costs.
 
-Each part sends the same images over one edge-node. ``killed`` kills one of two replicas (SIGKILL) once
-half of the images are answered; the trial fails if one image is lost anywhere.
+Each part sends the same images over one edge-node. ``killed`` kills one of two replicas (SIGKILL)
+once half of the images are answered; the trial fails if one image is lost anywhere.
 """
 
 import argparse
