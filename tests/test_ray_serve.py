@@ -1,16 +1,28 @@
 """The cloud under Ray Serve: an unchanged edge, two replicas, one of them killed; nothing lost."""
 
+import asyncio
 import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
 
+import grpc
+import grpc.aio
+import numpy as np
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from cloud_node.ray_serve.settings import RaySettings
+from spikebottlenet.bundle import TAIL_WEIGHTS, Bundle
 from spikebottlenet.errors import ConfigError
+from spikebottlenet.rpc.channel import make_channel
+from spikebottlenet.rpc.v1.coinference_pb2 import GetModelRequest, InferRequest
+from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
+from spikebottlenet.runtime.torch_tail import TorchTail
 from tests.crops import write_crops
+from tests.trials.ray_cloud import edge_of_ray, replicas, send
 
 DEPLOY = Path(__file__).parent.parent / "deploy"
 IMAGES = 200
@@ -27,9 +39,29 @@ def asked_for(request: pytest.FixtureRequest) -> None:
         pytest.skip("takes 40 s: name this file, or run `make scale`")
 
 
-def test_a_replica_that_is_killed_loses_nothing(asked_for, tmp_path: Path, crops) -> None:
-    from tests.trials.ray_cloud import edge_of_ray, replicas, send
+async def ask_without_an_edge(address: str, bundle: Bundle, spikes: np.ndarray) -> None:
+    """The contract's other methods, by Ray's proxy as by cloud-node."""
+    codec = bundle.codec()
+    frame, fingerprint = codec.encode_spikes(spikes), bytes.fromhex(bundle.fingerprint)
+    tail = TorchTail(bundle.path(TAIL_WEIGHTS), bundle.manifest.architecture, device="cpu")
+    (expected,) = tail.classify(spikes[:, None])
+    async with make_channel(address, max_message_bytes=1 << 21) as channel:
+        stub = CoInferenceStub(channel)
+        answer = await stub.Infer(InferRequest(fingerprint=fingerprint, frames=[frame]))
+        assert list(answer.classes) == list(np.argsort(-expected)[:5])
+        parts = [part async for part in stub.GetModel(GetModelRequest())]
+        assert [part.manifest_json for part in parts] == [bundle.manifest.canonical_json()]
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Infer(InferRequest(fingerprint=bytes(32), frames=[frame]))
+        assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+        assert bundle.fingerprint in refused.value.details()
+        health = await HealthStub(channel).Check(HealthCheckRequest())
+        assert health.status == HealthCheckResponse.SERVING
 
+
+def test_a_replica_that_is_killed_loses_nothing(
+    asked_for, tmp_path: Path, crops, bundle: Bundle, spikes: np.ndarray
+) -> None:
     folder = tmp_path / "crops"
     folder.mkdir()
     images = write_crops(crops[:IMAGES], folder)
@@ -48,9 +80,7 @@ def test_a_replica_that_is_killed_loses_nothing(asked_for, tmp_path: Path, crops
         assert killed[0] in before
         assert (run.lost, run.edge_exit, run.failed) == (0, 0, 0)
         assert killed[0] not in {process.pid for process in replicas(cloud)}
-        address = cloud.address
-        health = [sys.executable, "-m", "spikebottlenet.cli", "health", address]
-        assert subprocess.run(health, check=False).returncode == 0
+        asyncio.run(ask_without_an_edge(cloud.address, bundle, spikes))
         assert edge.stop() == 0
         assert cloud.stop() == 0
     lines = [json.loads(line) for line in (tmp_path / "ray" / "edge.log").read_text().splitlines()]
