@@ -19,6 +19,7 @@ SERVICERS = [
     "spikebottlenet.rpc.v1.coinference_pb2_grpc.add_CoInferenceServicer_to_server",
     "grpc_health.v1.health_pb2_grpc.add_HealthServicer_to_server",
 ]
+_LOGGING = {"enable_access_log": False}  # a line an image, in every process on its way
 _STREAMS = 1024  # open on one ingress at a time
 _HEALTH_PERIOD_S = 2.0  # a replica that hangs, not one that dies, is found by this
 
@@ -54,6 +55,7 @@ def application(settings: RaySettings) -> Application:
         max_queued_requests=settings.max_waiting,
         health_check_period_s=_HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=settings.drain_s,
+        logging_config=_LOGGING,
         **scale,
     )
     ingress = serve.deployment(
@@ -64,6 +66,7 @@ def application(settings: RaySettings) -> Application:
         max_ongoing_requests=_STREAMS,
         health_check_period_s=_HEALTH_PERIOD_S,
         graceful_shutdown_timeout_s=settings.drain_s,
+        logging_config=_LOGGING,
     )
     bound: Application = ingress.bind(tails.bind(settings), settings)
     return bound
