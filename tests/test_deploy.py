@@ -13,6 +13,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
+from cloud_node.metrics import CloudMetrics
 from cloud_node.settings import CloudSettings
 from edge_node.settings import EdgeSettings
 
@@ -90,10 +91,10 @@ def test_the_compose_file_is_one() -> None:
 def test_what_the_compose_file_mounts_is_there() -> None:
     for service in composed()["services"].values():
         for volume in service["volumes"]:
-            source, target = volume.split(":")[:2]
+            source = volume.split(":")[0]
             if not source.startswith("."):
                 assert source in composed()["volumes"]
-            elif target != "/etc/prometheus":  # files of another part
+            else:
                 assert (DEPLOY / source).exists(), source
         if "build" in service:
             assert (DEPLOY / service["build"]["context"]).resolve() == ROOT
@@ -229,6 +230,28 @@ def test_a_unit_is_hardened(name: str) -> None:
 
 
 # Grafana
+
+
+def test_prometheus_scrapes_the_services_of_the_compose_file_where_they_listen() -> None:
+    found = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
+    targets = [
+        target
+        for job in found["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    ]
+    listening = {
+        name: yaml.safe_load((DEPLOY / "compose" / f"{name}.yaml").read_text())["web_listen"]
+        for name in PORTS
+    }
+    wanted = {f"{name}:{web.rpartition(':')[2]}" for name, web in listening.items()}
+    assert set(targets) == wanted
+
+
+def test_clouds_are_scaled_by_a_metric_that_they_expose() -> None:
+    adapter = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())
+    series = adapter["rules"]["custom"][0]["seriesQuery"].partition("{")[0]
+    assert series.removesuffix("_count") in {family.name for family in CloudMetrics().families}
 
 
 def test_grafana_is_given_its_source_and_the_dashboards() -> None:
