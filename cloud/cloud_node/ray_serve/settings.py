@@ -23,7 +23,8 @@ class RaySettings(CloudSettings):
     address: str = Field("", description="Ray cluster to join; '' starts one on this machine")
     replicas: int = Field(2, ge=1, description="replicas of the tails, at least")
     max_replicas: int = Field(0, ge=0, description="and at most, by load; 0: no more")
-    ingresses: int = Field(1, ge=1, description="replicas of the service before the tails")
+    # With one, edges answer by themselves until Ray has started another in its place.
+    ingresses: int = Field(2, ge=1, description="replicas of the service before the tails")
     replica_cpus: float = Field(1.0, ge=0, description="processors that Ray counts for a tail")
 
     def checked(self) -> "RaySettings":
