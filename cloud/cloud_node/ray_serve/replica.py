@@ -15,6 +15,8 @@ from cloud_node.ray_serve.settings import RaySettings
 from cloud_node.waiting import TailAnswer
 from spikebottlenet.bundle import bundle_folders
 
+_LEAST_WAIT_S = 0.001  # with none, Ray takes one image at a time, however many wait
+
 
 class TailJob(NamedTuple):
     """One image on its way to a replica."""
@@ -33,7 +35,8 @@ class TailReplica:
         models = [load_model(f, device=settings.device) for f in bundle_folders(settings.bundle)]
         self._models = {model.bundle.fingerprint: model for model in models}
         self._run.set_max_batch_size(settings.max_batch)
-        self._run.set_batch_wait_timeout_s(settings.max_wait_ms / 1e3)
+        wait_s = max(_LEAST_WAIT_S, settings.max_wait_ms / 1e3)
+        self._run.set_batch_wait_timeout_s(wait_s)
 
     async def classify(self, job: TailJob) -> TailAnswer:
         """The answer to one image."""
