@@ -11,6 +11,8 @@ from spikebottlenet.cli import (
     evaluate,
     health,
     model,
+    plan,
+    profile,
     results,
     send,
     tokens,
@@ -34,6 +36,8 @@ app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
 app.command("health")(health.health)
+app.command("profile")(profile.profile)
+app.command("plan")(plan.plan)
 app.add_typer(bench.app, name="bench")
 app.add_typer(tokens.app, name="token")
 app.add_typer(model.app, name="model")

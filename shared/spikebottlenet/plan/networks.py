@@ -1,0 +1,77 @@
+"""Heads and tails for every cut: the bundle's own, and random weights for those that it has not.
+
+A dense network takes the same time whatever its weights, and has the same shapes; it says nothing
+of accuracy, bytes or firing rates. Each cut's encoder squeezes channels by the bundle's own factor,
+so every cut has the bundle's bit compression.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from safetensors.torch import save_file
+
+from spikebottlenet.bundle import HEAD_ONNX, TAIL_WEIGHTS, Bundle
+from spikebottlenet.lab.config import DataSettings
+from spikebottlenet.lab.onnx_head import onnx_head
+from spikebottlenet.lab.requantise import eight_bit
+from spikebottlenet.model.architecture import STAGES, Architecture, stage_channels
+from spikebottlenet.model.exact import ExactHead, fold_head
+from spikebottlenet.model.head import SpikingHead
+from spikebottlenet.model.neuron import LIFParams
+from spikebottlenet.model.tail import Tail
+from spikebottlenet.runtime.onnx_head import OnnxHead
+from spikebottlenet.runtime.torch_tail import TorchTail
+
+
+def cut_architectures(own: Architecture) -> tuple[Architecture, ...]:
+    """The bundle's architecture cut after every stage; its own cut is left as it is."""
+    found = []
+    for stage in range(1, STAGES + 1):
+        channels = own.channels * stage_channels(own.width, stage) // own.cut_channels
+        change = {"after_stage": stage, "channels": max(1, channels)}
+        found.append(own if stage == own.after_stage else own.model_copy(update=change))
+    return tuple(found)
+
+
+def is_eight_bit(bundle: Bundle) -> bool:
+    """Whether a bundle's head is on 8-bit weights."""
+    graph = onnx.load_model(str(bundle.path(HEAD_ONNX)), load_external_data=False).graph
+    return any(node.op_type == "QLinearConv" for node in graph.node)
+
+
+def load_head(
+    bundle: Bundle, architecture: Architecture, folder: Path, *, threads: int
+) -> OnnxHead:
+    """The bundle's own head, or one of random weights of the same kind for another cut."""
+    if architecture == bundle.manifest.architecture:
+        return OnnxHead(bundle.path(HEAD_ONNX), architecture, threads=threads)
+    torch.manual_seed(0)
+    scale = DataSettings().scale
+    params = LIFParams(architecture.threshold, architecture.leak)
+    trained = SpikingHead(architecture, params, fused=False).eval()
+    exact = ExactHead(architecture, fold_head(trained, architecture, scale), scale.mean_colour)
+    head = eight_bit(exact) if is_eight_bit(bundle) else exact
+    path = folder / f"head-{architecture.after_stage}.onnx"
+    path.write_bytes(onnx_head(head).SerializeToString())
+    return OnnxHead(path, architecture, threads=threads)
+
+
+def load_tail(bundle: Bundle, architecture: Architecture, folder: Path) -> TorchTail:
+    """The bundle's own tail, or one of random weights for another cut."""
+    if architecture == bundle.manifest.architecture:
+        return TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device="cpu")
+    torch.manual_seed(0)
+    state = Tail(architecture).state_dict()
+    kept = {name: value for name, value in state.items() if not name.endswith("batches_tracked")}
+    path = folder / f"tail-{architecture.after_stage}.safetensors"
+    save_file(kept, path)
+    return TorchTail(path, architecture, device="cpu")
+
+
+def random_spikes(architecture: Architecture, rate: float, batch: int) -> np.ndarray:
+    """Spikes [T, B, C, H, W] that fire at a rate."""
+    t, c, h, w = architecture.spike_shape
+    random = np.random.default_rng(0)
+    return (random.random((t, batch, c, h, w)) < rate).astype(np.uint8)

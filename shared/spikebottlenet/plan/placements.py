@@ -1,0 +1,320 @@
+"""Every way to place the network on edge and cloud, and what each takes of both.
+
+    latency = edge compute + link's exchange + cloud compute + what the processes add
+
+What the processes add is measured on loopback less the parts timed alone; with a profile of each
+machine that has it, the mean of both, as half of it is done at either end. Wire bytes are the
+message as the daemons write it, gRPC's prefix and HTTP/2's frame header (``accounting.wire``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from statistics import mean
+from typing import NamedTuple
+
+from spikebottlenet.accounting.energy import compute_uj
+from spikebottlenet.accounting.wire import framed_bytes
+from spikebottlenet.bundle import Bundle
+from spikebottlenet.codec.frame import OVERHEAD_BYTES
+from spikebottlenet.errors import ConfigError
+from spikebottlenet.plan.profile import CloudSide, EdgeSide, HeadCost, Loopback, Profile
+from spikebottlenet.rpc.v1.coinference_pb2 import Prediction, StreamRequest, StreamResponse
+
+_TYPICAL_SEQUENCE = 9_999  # two bytes on the wire, as of images 128 to 16,383 of a stream
+
+
+class Kind(StrEnum):
+    """Where the network runs."""
+
+    EDGE_EXIT = "edge exit"  # head and a small classifier, on the edge
+    EDGE_ONLY = "edge-only"  # the un-cut network, on the edge
+    CUT = "cut"
+    CLOUD_ONLY = "cloud-only"  # the un-cut network, in the cloud
+
+
+class Status(StrEnum):
+    """What it takes to have it."""
+
+    DEPLOYABLE = "deployable"  # a bundle that was given
+    TRAINING = "needs training"
+    OTHER = "other software"  # the daemons do not run it
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One way, for one image; milliseconds, wire bytes, microjoules."""
+
+    key: str  # "cut-2", "cloud-only"
+    title: str
+    kind: Kind
+    status: Status
+    edge_ms: float
+    cloud_ms: float
+    overhead_ms: float  # of the processes
+    up_bytes: int
+    down_bytes: int
+    edge_uj: float  # compute, estimated
+    top1: float | None  # percent; None: unknown before training
+    bytes_are: str  # how they are known
+
+
+class Profiles(NamedTuple):
+    """The machines that a plan is for."""
+
+    edge: Profile  # whose edge side counts
+    cloud: Profile  # whose cloud side counts
+
+    @property
+    def sides(self) -> tuple[EdgeSide, CloudSide]:
+        """Both.
+
+        Raises:
+            ConfigError: one was not measured.
+        """
+        if self.edge.edge is None:
+            raise ConfigError(
+                "the edge's profile has no edge side: `spikebottlenet profile --part edge`"
+            )
+        if self.cloud.cloud is None:
+            raise ConfigError(
+                "no profile of the cloud: give --cloud-profile, made there by "
+                "`spikebottlenet profile --part cloud`, or measure both parts here"
+            )
+        return self.edge.edge, self.cloud.cloud
+
+    def added(self) -> "Added":
+        """What processes add on these machines; zero where no profile has it."""
+        own = [_added(each) for each in {id(p): p for p in self}.values() if each.loopback]
+        if not own:
+            return Added(0.0, 0.0, 0.0, measured=False)
+        split, edge, uncut = (mean(each[part] for each in own) for part in range(len(own[0]) - 1))
+        return Added(split, edge, uncut, measured=True)
+
+
+class Added(NamedTuple):
+    """Milliseconds that real processes take beyond the bare parts."""
+
+    split: float  # edge-node, link and cloud-node
+    edge: float  # edge-node alone
+    uncut: float  # a plain gRPC server
+    measured: bool
+
+
+def _added(profile: Profile) -> Added:
+    edge, cloud, loopback = profile.edge, profile.cloud, profile.loopback
+    if edge is None or cloud is None or loopback is None:
+        raise ConfigError("a profile with loopback figures has both sides: make it again")
+    own = profile.architecture.after_stage
+    head = edge.preprocess.median + head_at(edge, own).time.median + edge.encode.median
+    tail = cloud.decode.median + tail_ms(cloud, own)
+    return Added(
+        # Parts that took longer alone than in their process met a busier machine: nothing is added.
+        split=max(0.0, loopback.split.median - head - tail),
+        edge=max(0.0, loopback.edge_exit.median - head - edge.edge_exit.median),
+        uncut=max(0.0, loopback.uncut.median - cloud.uncut.median),
+        measured=True,
+    )
+
+
+def head_at(edge: EdgeSide, stage: int) -> HeadCost:
+    """The head up to one cut."""
+    return next(head for head in edge.heads if head.after_stage == stage)
+
+
+def tail_ms(cloud: CloudSide, stage: int) -> float:
+    """Decoder and tail behind one cut, one image."""
+    return next(tail.time.median for tail in cloud.tails if tail.after_stage == stage)
+
+
+class Source(NamedTuple):
+    """What cloud-only sends."""
+
+    name: str
+    size: float  # bytes
+    encode_ms: float
+
+
+def placements(
+    profiles: Profiles, bundles: Sequence[Bundle], source: Source, *, edge_factor: float = 1.0
+) -> tuple[Placement, ...]:
+    """All of them: what the edge does alone, cuts from early to late, cloud-only.
+
+    ``edge_factor``: how many times slower the edge is than the machine that was measured.
+
+    Raises:
+        ConfigError: a profile lacks a side, or a bundle is of another network.
+    """
+    edge, _ = profiles.sides
+    for bundle in bundles:
+        _check_same_network(bundle, profiles)
+    added = profiles.added()
+    by_stage = {bundle.manifest.architecture.after_stage: bundle for bundle in reversed(bundles)}
+    found = [
+        *(_edge_exit(profiles, edge, added, bundle, edge_factor) for bundle in by_stage.values()),
+        _edge_only(profiles, edge, added, bundles[0], edge_factor),
+        *(
+            _cut(profiles, added, head, by_stage.get(head.after_stage), edge_factor)
+            for head in edge.heads
+        ),
+        _cloud_only(profiles, added, bundles[0], source, edge_factor),
+    ]
+    return tuple(found)
+
+
+def _check_same_network(bundle: Bundle, profiles: Profiles) -> None:
+    mine = bundle.manifest.architecture
+    for profile in profiles:
+        theirs = profile.architecture
+        for name in ("width", "side", "timesteps", "classes"):
+            if getattr(mine, name) != getattr(theirs, name):
+                raise ConfigError(
+                    f"bundle {bundle.model} has {name} {getattr(mine, name)}, the profile of "
+                    f"{profile.bundle} has {getattr(theirs, name)}: make one with "
+                    "`spikebottlenet profile --bundle` and this bundle"
+                )
+
+
+def _edge_exit(
+    profiles: Profiles, edge: EdgeSide, added: Added, bundle: Bundle, factor: float
+) -> Placement:
+    stage = bundle.manifest.architecture.after_stage
+    head, measured = head_at(edge, stage), bundle.manifest.measured
+    compute = edge.preprocess.median + head.time.median + edge.encode.median + edge.edge_exit.median
+    return Placement(
+        key=f"edge-exit-{stage}",
+        title=f"edge exit, stage {stage}",
+        kind=Kind.EDGE_EXIT,
+        status=Status.DEPLOYABLE,
+        edge_ms=factor * compute,
+        cloud_ms=0.0,
+        overhead_ms=factor * added.edge,
+        up_bytes=0,
+        down_bytes=0,
+        edge_uj=_head_uj(profiles, head, bundle),
+        top1=None if measured is None else measured.edge_exit_top1,
+        bytes_are="nothing sent",
+    )
+
+
+def _edge_only(
+    profiles: Profiles, edge: EdgeSide, added: Added, bundle: Bundle, factor: float
+) -> Placement:
+    return Placement(
+        key="edge-only",
+        title="edge-only, un-cut",
+        kind=Kind.EDGE_ONLY,
+        status=Status.OTHER,
+        edge_ms=factor * (edge.preprocess.median + edge.uncut.median),
+        cloud_ms=0.0,
+        overhead_ms=factor * added.edge,
+        up_bytes=0,
+        down_bytes=0,
+        edge_uj=compute_uj(profiles.edge.macs_uncut, 0),
+        top1=_uncut_top1(bundle),
+        bytes_are="nothing sent",
+    )
+
+
+def _cut(
+    profiles: Profiles, added: Added, head: HeadCost, bundle: Bundle | None, factor: float
+) -> Placement:
+    edge, cloud = profiles.sides
+    frame, bytes_are = frame_bytes(profiles.edge, head, bundle)
+    # The codec's time goes with the sites that it codes.
+    sites = head.spike_bits / profiles.edge.architecture.spike_shape.bits
+    compute = edge.preprocess.median + head.time.median + sites * edge.encode.median
+    measured = None if bundle is None else bundle.manifest.measured
+    return Placement(
+        key=f"cut-{head.after_stage}",
+        title=f"cut after stage {head.after_stage}",
+        kind=Kind.CUT,
+        status=Status.TRAINING if bundle is None else Status.DEPLOYABLE,
+        edge_ms=factor * compute,
+        cloud_ms=sites * cloud.decode.median + tail_ms(cloud, head.after_stage),
+        overhead_ms=added.split,
+        up_bytes=request_bytes(round(frame)),
+        down_bytes=answer_bytes(profiles.edge.architecture.timesteps),
+        edge_uj=_head_uj(profiles, head, bundle),
+        top1=None if measured is None else measured.top1,
+        bytes_are=bytes_are,
+    )
+
+
+def _cloud_only(
+    profiles: Profiles, added: Added, bundle: Bundle, source: Source, factor: float
+) -> Placement:
+    edge, cloud = profiles.sides
+    loopback = profiles.cloud.loopback or profiles.edge.loopback
+    return Placement(
+        key="cloud-only",
+        title=f"cloud-only, {source.name}",
+        kind=Kind.CLOUD_ONLY,
+        status=Status.OTHER,
+        edge_ms=factor * (edge.preprocess.median + source.encode_ms),
+        cloud_ms=cloud.uncut.median,
+        overhead_ms=added.uncut,
+        up_bytes=framed_bytes(round(source.size)),
+        down_bytes=framed_bytes(round(answered(loopback))),
+        edge_uj=0.0,
+        top1=_uncut_top1(bundle),
+        bytes_are="mean of the profile's images" if source.encode_ms else "as given",
+    )
+
+
+def answered(loopback: Loopback | None) -> float:
+    """Bytes of the answer of a server with the un-cut network; ours where it was not measured."""
+    return loopback.uncut_answer_bytes if loopback else answer_bytes(1)
+
+
+def _uncut_top1(bundle: Bundle) -> float | None:
+    return None if bundle.manifest.measured is None else bundle.manifest.measured.uncut_top1
+
+
+def frame_bytes(profile: Profile, head: HeadCost, bundle: Bundle | None) -> tuple[float, str]:
+    """Mean bytes of a frame behind one cut, and how they are known.
+
+    Of a bundle they are measured; else a model: every spike site costs what it costs in the frames
+    that were measured, in bits after entropy coding.
+    """
+    if bundle is not None and bundle.fingerprint == profile.fingerprint:
+        return profile.frame_bytes, f"measured, {profile.images}"
+    if bundle is not None and bundle.manifest.measured is not None:
+        measured = bundle.manifest.measured
+        return measured.payload_bytes_mean, f"measured, {measured.data} {measured.split}"
+    a_site = (profile.frame_bytes - OVERHEAD_BYTES) / profile.architecture.spike_shape.bits
+    modelled = OVERHEAD_BYTES + a_site * head.spike_bits
+    return modelled, f"model: {8 * a_site:.3f} bits a spike site, as in {profile.bundle}"
+
+
+def _head_uj(profiles: Profiles, head: HeadCost, bundle: Bundle | None) -> float:
+    """Estimated energy of the head: the bundle's own evaluation, or the profile's expectation."""
+    measured = None if bundle is None else bundle.manifest.measured
+    if (
+        measured is not None
+        and bundle is not None
+        and bundle.fingerprint != profiles.edge.fingerprint
+    ):
+        return measured.edge_compute_uj
+    return compute_uj(head.macs, round(head.accumulates))
+
+
+def request_bytes(frame: int) -> int:
+    """Wire bytes of one image's request on an open stream, frame included."""
+    message = StreamRequest(sequence=_TYPICAL_SEQUENCE, frame=bytes(frame), deadline_ms=2000)
+    return framed_bytes(message.ByteSize())
+
+
+def answer_bytes(timesteps: int) -> int:
+    """Wire bytes of its answer."""
+    prediction = Prediction(
+        sequence=_TYPICAL_SEQUENCE,
+        classes=range(5),
+        probabilities=[0.2] * 5,
+        timesteps=timesteps,
+        queue_us=100,
+        tail_us=20_000,
+        cloud_compute_uj=1.0,
+        check=1,
+    )
+    return framed_bytes(StreamResponse(prediction=prediction).ByteSize())
