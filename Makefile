@@ -59,6 +59,9 @@ scale: $(STAMP) ## unchanged edges before Ray Serve, a replica killed, and what 
 soak: $(STAMP) ## an hour of load over a link that breaks: does anything grow?
 	$(BIN)/python -m tests.trials.soak
 
+plan-check: $(STAMP) ## predictions of `spikebottlenet plan` beside the daemons over a slow link, three minutes
+	$(BIN)/python -m tests.trials.plan_check
+
 stubs: $(STAMP) ## write the gRPC stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc -I proto --python_out=shared --pyi_out=shared \
 	  --grpc_python_out=shared proto/spikebottlenet/rpc/v1/*.proto

@@ -11,7 +11,7 @@ def plan_notes(
     profiles: Profiles, ways: Sequence[Placement], *, edge_factor: float, sender: Sender
 ) -> tuple[str, ...]:
     """Sentences: what is measured, what is modelled, what is left out."""
-    edge, cloud = profiles.sides
+    edge, cloud = profiles.sides()
     notes = [
         f"Times: edge on {edge.threads} thread(s) of {edge.machine.get('cpu')}, cloud on "
         f"{cloud.threads} of {cloud.machine.get('cpu')}, one image at a time. Cuts without "

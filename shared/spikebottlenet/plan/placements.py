@@ -65,7 +65,6 @@ class Profiles(NamedTuple):
     edge: Profile  # whose edge side counts
     cloud: Profile  # whose cloud side counts
 
-    @property
     def sides(self) -> tuple[EdgeSide, CloudSide]:
         """Both.
 
@@ -145,7 +144,7 @@ def placements(
     Raises:
         ConfigError: a profile lacks a side, or a bundle is of another network.
     """
-    edge, _ = profiles.sides
+    edge, _ = profiles.sides()
     for bundle in bundles:
         _check_same_network(bundle, profiles)
     added = profiles.added()
@@ -219,7 +218,7 @@ def _edge_only(
 def _cut(
     profiles: Profiles, added: Added, head: HeadCost, bundle: Bundle | None, factor: float
 ) -> Placement:
-    edge, cloud = profiles.sides
+    edge, cloud = profiles.sides()
     frame, bytes_are = frame_bytes(profiles.edge, head, bundle)
     # The codec's time goes with the sites that it codes.
     sites = head.spike_bits / profiles.edge.architecture.spike_shape.bits
@@ -244,7 +243,7 @@ def _cut(
 def _cloud_only(
     profiles: Profiles, added: Added, bundle: Bundle, source: Source, factor: float
 ) -> Placement:
-    edge, cloud = profiles.sides
+    edge, cloud = profiles.sides()
     loopback = profiles.cloud.loopback or profiles.edge.loopback
     return Placement(
         key="cloud-only",

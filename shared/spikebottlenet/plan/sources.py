@@ -14,7 +14,7 @@ def find_source(text: str, profiles: Profiles) -> Source:
     Raises:
         ConfigError: none of these.
     """
-    edge, _ = profiles.sides
+    edge, _ = profiles.sides()
     if text.isdecimal() and int(text) > 0:
         return Source(f"{text} bytes", int(text), 0.0)
     wanted = _ENCODINGS.get(text.lower())
