@@ -14,9 +14,9 @@ from spikebottlenet.plan.edge_side import measure_edge
 from spikebottlenet.plan.loopback import measure_loopback
 from spikebottlenet.plan.profile import Profile
 
-_IMAGES, _QUICK_IMAGES = 200, 32
-_ROUNDS, _QUICK_ROUNDS = 15, 3
-_REQUESTS, _QUICK_REQUESTS = 200, 20
+_IMAGES, _QUICK_IMAGES = 100, 32
+_ROUNDS, _QUICK_ROUNDS = 11, 3
+_REQUESTS, _QUICK_REQUESTS = 100, 20
 
 
 class Wanted(NamedTuple):
