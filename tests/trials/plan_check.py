@@ -7,7 +7,7 @@ The daemons' link goes through the fault proxy, which delays each way by half th
 lets so many bits through. cloud-only is the plain gRPC server of the bench behind the same proxy,
 with the profile's time to decode an image and encode it. Medians of many requests, one at a time;
 the proxy and the client share the machine with what they measure. Writes ``build/plan.json``;
-exits 1 if a prediction is off by more than a quarter or the best cut is the same at both bandwidths.
+exits 1 if a prediction is off by more than a quarter or one cut is best at both bandwidths.
 """
 
 import argparse
