@@ -215,7 +215,7 @@ def test_placements_take_what_the_profile_says(bundle: Bundle) -> None:
     assert (deep.status, deep.top1) == (Status.TRAINING, None)
     remote = by_key["cloud-only"]
     assert (remote.edge_ms, remote.cloud_ms, remote.overhead_ms) == pytest.approx((1.2, 12, 3))
-    assert (remote.up_bytes, remote.down_bytes) == (framed_bytes(800), framed_bytes(86))
+    assert (remote.up_bytes, remote.down_bytes) == (framed_bytes(800) + 26, framed_bytes(86) + 26)
     assert by_key["edge-only"].edge_ms + by_key["edge-only"].overhead_ms == pytest.approx(33)
     assert by_key["edge-only"].edge_uj == pytest.approx(2300)
     assert by_key["edge-exit-2"].top1 == bundle.manifest.measured.edge_exit_top1
@@ -229,12 +229,12 @@ def test_a_slower_edge_and_a_given_file_change_what_they_should(bundle: Bundle) 
     assert by_key["edge-only"].edge_ms == pytest.approx(124)
     assert by_key["cut-2"].edge_ms == pytest.approx(86)
     assert by_key["cut-2"].cloud_ms == pytest.approx(20.5)
-    assert by_key["cloud-only"].up_bytes == framed_bytes(20_000)
+    assert by_key["cloud-only"].up_bytes == framed_bytes(20_000) + 26
 
 
 def test_bytes_of_a_message_are_those_of_the_contract() -> None:
     message = StreamRequest(sequence=300, frame=bytes(200), deadline_ms=1900)
-    assert request_bytes(200) == framed_bytes(len(message.SerializeToString()))
+    assert request_bytes(200) == framed_bytes(len(message.SerializeToString())) + 26
     assert answer_bytes(2) > framed_bytes(0)
 
 

@@ -40,7 +40,7 @@ from tests.link_faults import Faults, Way
 
 BANDWIDTHS = (1e5, 1e8)  # bit/s
 OFF_BY = 0.25
-_IMAGES = 32
+_IMAGES = 100  # those that a profile takes
 
 
 def slow(link: Link) -> Faults:
@@ -58,7 +58,7 @@ def measured_ms(profile: Profile, bundle: str, link: Link, count: int) -> dict[s
     pixels = load_images(None, opened.manifest.preprocess, _IMAGES).pixels
     edge, cloud = Profiles(profile, profile).sides()
     head, tail = ("--threads", str(edge.threads)), ("--threads", str(cloud.threads))
-    file = image_file(pixels[0], ENCODINGS[0])
+    sent = [image_file(each, ENCODINGS[0]) for each in pixels]
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,7 +67,7 @@ def measured_ms(profile: Profile, bundle: str, link: Link, count: int) -> dict[s
             proxy_thread(server.address, faults=slow(link)) as proxy,
             running_edge(bundle, folder, proxy.address, *head) as near,
         ):
-            totals = asyncio.run(record_totals_ms(near.address, file, count, SOURCE_CLOUD))
+            totals = asyncio.run(record_totals_ms(near.address, sent, count, SOURCE_CLOUD))
             found[f"cut-{profile.architecture.after_stage}"] = statistics.median(totals)
         files = [image_file(each, UNCUT_ENCODING) for each in pixels]
         before = edge.preprocess.median
@@ -84,13 +84,14 @@ def measured_ms(profile: Profile, bundle: str, link: Link, count: int) -> dict[s
 def edge_exit_ms(profile: Profile, bundle: str, count: int) -> float:
     """Median of an edge-node without a cloud."""
     opened = open_bundle(bundle_folder(bundle), Half.EDGE)
-    file = image_file(load_images(None, opened.manifest.preprocess, 1).pixels[0], ENCODINGS[0])
+    pixels = load_images(None, opened.manifest.preprocess, _IMAGES).pixels
+    sent = [image_file(each, ENCODINGS[0]) for each in pixels]
     edge, _ = Profiles(profile, profile).sides()
     with (
         tempfile.TemporaryDirectory() as name,
         running_edge(bundle, Path(name), NOWHERE, "--threads", str(edge.threads)) as near,
     ):
-        totals = asyncio.run(record_totals_ms(near.address, file, count, SOURCE_EDGE_EXIT))
+        totals = asyncio.run(record_totals_ms(near.address, sent, count, SOURCE_EDGE_EXIT))
     return statistics.median(totals)
 
 

@@ -1,6 +1,6 @@
 """The edge's parts, timed in turns: heads for every cut, codec, exit, files, the un-cut network."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import cycle
 
@@ -25,9 +25,9 @@ Work = Callable[[], object]
 
 
 def measure_edge(
-    subject: Subject, file: bytes, file_is: str, *, threads: int, rounds: int
+    subject: Subject, files: Sequence[bytes], file_is: str, *, threads: int, rounds: int
 ) -> EdgeSide:
-    """Time every part on so many threads; ``file`` is what preprocess reads."""
+    """Time every part on so many threads; ``files`` are what preprocess reads."""
     bundle, pixels = subject.bundle, subject.images.pixels
     own, wanted = bundle.manifest.architecture, bundle.manifest.preprocess
     codec, edge_exit = bundle.codec(), EdgeExit.load(bundle.path(EXIT_WEIGHTS))
@@ -35,7 +35,7 @@ def measure_edge(
     cuts = cut_architectures(own)
     heads = [load_head(bundle, cut, subject.folder, threads=threads) for cut in cuts]
     work: dict[str, Work] = {
-        "preprocess": lambda: read_image(file, wanted),
+        "preprocess": lambda: read_image(files[next(at) % len(files)], wanted),
         "encode": lambda: codec.encode_spikes(subject.spikes[next(at)]),
         "exit": lambda: edge_exit.classify(subject.spikes[next(at)][:, None]),
     }

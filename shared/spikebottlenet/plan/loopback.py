@@ -1,11 +1,13 @@
 """Real processes on this machine, over loopback: what they take beyond the bare parts.
 
 A plan is the sum of parts timed alone plus what these add: sockets, threads that take turns, caches
-that another part has emptied.
+that went cold. Requests come with pauses, as over any link: a tail that has just run is twice as
+fast as one that has waited for its next request.
 """
 
 import asyncio
 import time
+from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
@@ -28,11 +30,12 @@ NOWHERE = "127.0.0.1:1"
 _DEADLINE_MS = 20_000  # no answer of the edge exit where the cloud's is measured
 _ANSWER_WITHIN_S = 30.0
 _WARM = 10
+_PAUSE_S = 0.03  # between requests
 _TRIES = 400  # warm-up requests at most, until the answer comes from where it is wanted
 
 
 def measure_loopback(
-    subject: Subject, file: bytes, *, images: int, edge_threads: int, cloud_threads: int
+    subject: Subject, sent: Sequence[bytes], *, images: int, edge_threads: int, cloud_threads: int
 ) -> Loopback:
     """One request at a time through the daemons, and through a plain gRPC server."""
     name, folder = subject.bundle_name, subject.folder
@@ -41,10 +44,10 @@ def measure_loopback(
         running_cloud(name, folder, "--threads", str(cloud_threads)) as cloud,
         running_edge(name, folder, cloud.address, *head) as edge,
     ):
-        split = asyncio.run(record_totals_ms(edge.address, file, images, SOURCE_CLOUD))
+        split = asyncio.run(record_totals_ms(edge.address, sent, images, SOURCE_CLOUD))
     with running_edge(name, folder, NOWHERE, *head) as edge:
-        alone = asyncio.run(record_totals_ms(edge.address, file, images, SOURCE_EDGE_EXIT))
-    files = [image_file(each, UNCUT_ENCODING) for each in subject.images.pixels[:images]]
+        alone = asyncio.run(record_totals_ms(edge.address, sent, images, SOURCE_EDGE_EXIT))
+    files = [image_file(each, UNCUT_ENCODING) for each in subject.images.pixels]
     with running_plain_grpc(name, folder, batch=1, threads=cloud_threads) as server:
         calls, answer_bytes = asyncio.run(call_times_ms(server.address, files, images))
     return Loopback(
@@ -61,7 +64,9 @@ def _ms(values: list[float]) -> Ms:
     return Ms.of_seconds([value / 1e3 for value in values])
 
 
-async def record_totals_ms(edge: str, file: bytes, images: int, source: Source) -> list[float]:
+async def record_totals_ms(
+    edge: str, files: Sequence[bytes], images: int, source: Source
+) -> list[float]:
     """``total`` of each record, one request at a time, once answers come from ``source``.
 
     Raises:
@@ -71,6 +76,7 @@ async def record_totals_ms(edge: str, file: bytes, images: int, source: Source) 
         stub = EdgeInferenceStub(channel)
         totals: list[float] = []
         for attempt in range(_TRIES + images):
+            file = files[attempt % len(files)]
             request = ClassifyRequest(image=file, deadline_ms=_DEADLINE_MS)
             record = await stub.Classify(request, timeout=_ANSWER_WITHIN_S)
             if record.source == source:
@@ -79,13 +85,16 @@ async def record_totals_ms(edge: str, file: bytes, images: int, source: Source) 
                 break
             if len(totals) == _WARM + images:
                 return totals[_WARM:]
+            await asyncio.sleep(_PAUSE_S)
     raise UnavailableError(
         f"edge-node at {edge} did not answer {images} images from {Source.Name(source)}: "
         "see its log"
     )
 
 
-async def call_times_ms(server: str, files: list[bytes], images: int) -> tuple[list[float], float]:
+async def call_times_ms(
+    server: str, files: Sequence[bytes], images: int
+) -> tuple[list[float], float]:
     """Milliseconds of each exchange on one open stream, and the mean size of an answer."""
     async with make_channel(server, max_message_bytes=MAX_IMAGE_BYTES) as channel:
         stream: Any = channel.stream_stream(f"/{SERVICE}/{STREAM}")()
@@ -101,5 +110,6 @@ async def call_times_ms(server: str, files: list[bytes], images: int) -> tuple[l
             if index >= 0:
                 times.append(took)
                 sizes.append(len(answer))
+            await asyncio.sleep(_PAUSE_S)
         await stream.done_writing()
     return times, mean(sizes)

@@ -42,18 +42,20 @@ def measure_profile(wanted: Wanted) -> Profile:
     count = _QUICK_IMAGES if quick else _IMAGES
     with prepared(wanted.bundle, wanted.data, count=count, quick=quick) as subject:
         architecture = subject.bundle.manifest.architecture
-        file = wanted.image or image_file(subject.images.pixels[0], ENCODINGS[0])
+        files = [image_file(each, ENCODINGS[0]) for each in subject.images.pixels]
+        if wanted.image is not None:
+            files = [wanted.image]
         file_is = wanted.image_is or f"PNG, {architecture.side} x {architecture.side}"
         edge = cloud = loopback = None
         if wanted.edge:
-            edge = measure_edge(subject, file, file_is, threads=edge_threads, rounds=rounds)
+            edge = measure_edge(subject, files, file_is, threads=edge_threads, rounds=rounds)
         if wanted.cloud:
             batch = daemon_default("cloud_node", "max_batch")
             cloud = measure_cloud(subject, threads=cloud_threads, batch=batch, rounds=rounds)
         if wanted.edge and wanted.cloud:
             loopback = measure_loopback(
                 subject,
-                file,
+                files,
                 images=_QUICK_REQUESTS if quick else _REQUESTS,
                 edge_threads=edge_threads,
                 cloud_threads=cloud_threads,

@@ -4,7 +4,8 @@
 
 What the processes add is measured on loopback less the parts timed alone; with a profile of each
 machine that has it, the mean of both, as half of it is done at either end. Wire bytes are the
-message as the daemons write it, gRPC's prefix and HTTP/2's frame header (``accounting.wire``).
+message as the daemons write it, gRPC's prefix and HTTP/2's frame header (``accounting.wire``), and
+the window updates that go with it.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,14 @@ from spikebottlenet.errors import ConfigError
 from spikebottlenet.plan.profile import CloudSide, EdgeSide, HeadCost, Loopback, Profile
 from spikebottlenet.rpc.v1.coinference_pb2 import Prediction, StreamRequest, StreamResponse
 
+# Two WINDOW_UPDATE frames of 13 bytes (RFC 9113, section 6.9), of stream and connection: gRPC
+# writes them with the next message, each way, so they take their time on the link before it.
+WINDOW_UPDATES_BYTES = 2 * 13
+
 _TYPICAL_SEQUENCE = 9_999  # two bytes on the wire, as of images 128 to 16,383 of a stream
+
+
+_TYPICAL_ANSWER_BYTES = 100  # five classes and probabilities as JSON
 
 
 class Kind(StrEnum):
@@ -253,8 +261,8 @@ def _cloud_only(
         edge_ms=factor * (edge.preprocess.median + source.encode_ms),
         cloud_ms=cloud.uncut.median,
         overhead_ms=added.uncut,
-        up_bytes=framed_bytes(round(source.size)),
-        down_bytes=framed_bytes(round(answered(loopback))),
+        up_bytes=on_stream(round(source.size)),
+        down_bytes=on_stream(round(answered(loopback))),
         edge_uj=0.0,
         top1=_uncut_top1(bundle),
         bytes_are="mean of the profile's images" if source.encode_ms else "as given",
@@ -262,8 +270,8 @@ def _cloud_only(
 
 
 def answered(loopback: Loopback | None) -> float:
-    """Bytes of the answer of a server with the un-cut network; ours where it was not measured."""
-    return loopback.uncut_answer_bytes if loopback else answer_bytes(1)
+    """Message bytes of the un-cut network's answer; 100 where no server was measured."""
+    return loopback.uncut_answer_bytes if loopback else _TYPICAL_ANSWER_BYTES
 
 
 def _uncut_top1(bundle: Bundle) -> float | None:
@@ -301,7 +309,7 @@ def _head_uj(profiles: Profiles, head: HeadCost, bundle: Bundle | None) -> float
 def request_bytes(frame: int) -> int:
     """Wire bytes of one image's request on an open stream, frame included."""
     message = StreamRequest(sequence=_TYPICAL_SEQUENCE, frame=bytes(frame), deadline_ms=2000)
-    return framed_bytes(message.ByteSize())
+    return on_stream(message.ByteSize())
 
 
 def answer_bytes(timesteps: int) -> int:
@@ -316,4 +324,9 @@ def answer_bytes(timesteps: int) -> int:
         cloud_compute_uj=1.0,
         check=1,
     )
-    return framed_bytes(StreamResponse(prediction=prediction).ByteSize())
+    return on_stream(StreamResponse(prediction=prediction).ByteSize())
+
+
+def on_stream(message_bytes: int) -> int:
+    """Wire bytes of one message on a stream that carries one at a time."""
+    return framed_bytes(message_bytes) + WINDOW_UPDATES_BYTES
