@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := edge,cloud,lab,bench,dev,browser
+EXTRAS := edge,cloud,lab,bench,docs,dev,browser
 
-.PHONY: help demo test test-browser screenshots check bench chaos strangers fuzz scale soak install stubs clean
+.PHONY: help demo test test-browser screenshots check docs bench plan-check chaos strangers fuzz scale soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -34,10 +34,13 @@ screenshots: $(STAMP) ## write docs/images from the live pages, light and dark (
 	@mkdir -p docs/images
 	$(BIN)/python -m pytest tests/browser -k screenshots --screenshots docs/images
 
-check: $(STAMP) ## lint, format check and types
+check: $(STAMP) docs ## lint, format check, types and docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(STAMP) ## build the pages into build/site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(STAMP) ## every figure as a ratio to its reference, into build/, 20 minutes (DATA=cifar100 folder)
 	$(BIN)/spikebottlenet bench all $(if $(DATA),--data '$(DATA)')

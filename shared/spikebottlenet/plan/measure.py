@@ -16,7 +16,7 @@ from spikebottlenet.plan.profile import Profile
 
 _IMAGES, _QUICK_IMAGES = 100, 32
 _ROUNDS, _QUICK_ROUNDS = 11, 3
-_REQUESTS, _QUICK_REQUESTS = 100, 20
+_REQUESTS, _QUICK_REQUESTS = 100, 8
 
 
 class Wanted(NamedTuple):
