@@ -36,6 +36,8 @@ ELSEWHERE = {
     "spikebottlenet plan": _PLAN,
 }
 
+_made: set[str] = set()  # what `make` of another page was run for already
+
 
 @pytest.fixture
 def session(tmp_path: Path, photo: Path) -> Iterator[Session]:
@@ -89,6 +91,9 @@ def check_extra(text: str) -> None:
 
 def run_make(text: str, session: Session) -> None:
     """A target's own recipe, with this interpreter's programs and without making them again."""
+    if text in _made:
+        return
+    _made.add(text)
     programs = Path(sys.executable).parent
     target = text.split()[1]
     how = ["make", "-C", str(ROOT), "-o", ".venv/.installed", f"BIN={programs}"]
@@ -137,7 +142,7 @@ def test_commands_named_in_sentences_exist(page: Path) -> None:
         words = text.split()
         if words[0] == "make":
             targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-            assert words[1] in targets, text
+            assert set(words[1:]) <= set(targets), text
             continue
         until = next((i for i, word in enumerate(words) if not word.isalpha()), len(words))
         done = CliRunner().invoke(app, [*words[1 : min(until, 3)], "--help"])
