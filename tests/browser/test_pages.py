@@ -242,7 +242,6 @@ def test_screenshots(
     site: Site,
     visit: Open,
     photo: Path,
-    crop_folder: Path,
     scheme: str,
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -251,7 +250,8 @@ def test_screenshots(
     kept = request.config.getoption("--screenshots", None)
     folder = Path(kept or tmp_path)
     if kept:  # some life for the sparklines
-        assert send(site.edge, "--json", str(crop_folder / "00[0-9][0-9].png")).returncode == 0
+        crops = request.getfixturevalue("crop_folder") / "00[0-9][0-9].png"
+        assert send(site.edge, "--json", str(crops)).returncode == 0
     for name, url in (("edge", site.edge.web), ("cloud", site.cloud.web)):
         page = visit(url, color_scheme=scheme, viewport={"width": 1280, "height": 800}, **STILL)
         page.link("up")
