@@ -22,6 +22,7 @@ from spikebottlenet.metrics.standing import daemon_families
 from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.server import ServiceCollector, Serving, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
+from spikebottlenet.tracing import running_tracer
 from spikebottlenet.web.server import running_web
 
 if TYPE_CHECKING:
@@ -50,8 +51,11 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
     queue = TailWorker(settings.batch_limits(), threads=settings.tail_threads)
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
-    async with queue.running() as worker:
-        inference = CloudInference(models, settings, worker)
+    async with (
+        running_tracer(settings.trace_to, "cloud-node") as tracer,
+        queue.running() as worker,
+    ):
+        inference = CloudInference(models, settings, worker, tracer)
         service = CloudService(inference, ledger)
         add_CoInferenceServicer_to_server(service, collector)
 

@@ -1,6 +1,7 @@
 """One image in the cloud: frames to a prediction, accounted and logged."""
 
 import logging
+import time
 from dataclasses import asdict, dataclass
 
 from cloud_node.batching import Sender
@@ -10,6 +11,7 @@ from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
 from cloud_node.tails import Tails
 from cloud_node.tally import Answered, Tally
+from cloud_node.waiting import TailAnswer
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
@@ -19,6 +21,7 @@ from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
 from spikebottlenet.runtime.scores import best_classes
+from spikebottlenet.tracing import NO_TRACES, Tracer
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +42,20 @@ class CloudTotals:
 class CloudInference:
     """Answers images with the tails; keeps this process's totals."""
 
-    def __init__(self, models: ServedModels, settings: CloudSettings, worker: Tails) -> None:
+    def __init__(
+        self,
+        models: ServedModels,
+        settings: CloudSettings,
+        worker: Tails,
+        tracer: Tracer = NO_TRACES,
+    ) -> None:
         self.models = models
         self.settings = settings
         self._worker = worker
         self.totals = CloudTotals()
         self.metrics = CloudMetrics()
         self.tally = Tally()
+        self._tracer = tracer
 
     async def predict(
         self,
@@ -57,12 +67,15 @@ class CloudInference:
         stream: bytes = b"",
     ) -> Prediction:
         """Run a model's tail on the timesteps that have come, in the turn of client and stream."""
+        arrived = time.monotonic()
         sender = Sender(current_client().name, stream)
         with self.tally.waiting():
             answer = await self._worker.classify(
                 model.tail, received, deadline_s=deadline_s, sender=sender
             )
         self.tally.batched(answer.batch)
+        if received.traceparent:  # of an edge that traces
+            self._trace(received, answer, arrived)
         best = best_classes(answer.probabilities)
         macs = model.bundle.manifest.operations.tail_macs[received.timesteps - 1]
         return Prediction(
@@ -74,6 +87,13 @@ class CloudInference:
             tail_us=answer.tail_us,
             cloud_compute_uj=compute_uj(macs, 0),
         )
+
+    def _trace(self, received: Received, answer: TailAnswer, arrived: float) -> None:
+        began = arrived + answer.queue_us / 1e6
+        span = self._tracer.begin("cloud.infer", received.traceparent, arrived)
+        span.part("queue", arrived, began)
+        span.part("tail", began, began + answer.tail_us / 1e6)
+        span.end(timesteps=received.timesteps, batch=answer.batch)
 
     def log_answer(
         self,

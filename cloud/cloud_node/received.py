@@ -20,6 +20,7 @@ class Received:
         self._frames: list[Frame] = []  # not yet decoded
         self._parts: list[Spikes] = []
         self.timesteps = 0
+        self.traceparent = ""  # W3C Trace Context of the edge's span
         self.payload_bytes = 0
         self.message_bytes = 0
         self.wire_bytes = 0

@@ -84,6 +84,7 @@ class CloudService(CoInferenceServicer):
         try:
             model = self._inference.models.find(request.fingerprint)
             received = gather_frames(model.codec, request.frames)
+            received.traceparent = request.traceparent
             received.message_bytes = request.ByteSize()
             received.wire_bytes = self._ledger.count_up(request.ByteSize())
             remaining_s = context.time_remaining()

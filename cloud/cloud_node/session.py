@@ -172,6 +172,7 @@ class Session:
         try:
             if received is None:
                 received = self._first_chunk(sequence)
+                received.traceparent = chunk.traceparent
             received.message_bytes += message_bytes
             received.wire_bytes += wire_bytes
             received.add(chunk.frame, context=self._context(chunk))

@@ -44,6 +44,7 @@ from spikebottlenet.rpc.server import ServiceCollector, Serving, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
 from spikebottlenet.state_dir import state_dir
+from spikebottlenet.tracing import running_tracer
 from spikebottlenet.web.server import running_web
 
 if TYPE_CHECKING:
@@ -113,9 +114,13 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
     collector = ServiceCollector()
     head_worker = HeadWorker(max_waiting=settings.max_waiting)
     with head_worker.running() as worker:
-        async with models.running(bundles), Store(settings, deliver).running() as store:
+        async with (
+            running_tracer(settings.trace_to, "edge-node") as tracer,
+            models.running(bundles),
+            Store(settings, deliver).running() as store,
+        ):
             answering = Answering(models, settings, worker, store)
-            service = EdgeService(answering, settings, store, metrics)
+            service = EdgeService(answering, settings, store, metrics, tracer)
             add_EdgeInferenceServicer_to_server(service, collector)
 
             queue = QueueStanding(store)

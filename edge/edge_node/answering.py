@@ -27,6 +27,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.logs import fields
+from spikebottlenet.tracing import NO_SPAN, Span
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,7 @@ class Wanted(NamedTuple):
     store: bool = False
     key: bytes = b""
     model: str = ""
+    span: Span = NO_SPAN
 
 
 class Answered(NamedTuple):
@@ -85,6 +87,7 @@ class Answering:
         """
         with self._models.find(wanted.model).used() as model:
             encoded = await self._worker.encode(model.head, wanted.image, deadline=wanted.deadline)
+            _trace_stages(wanted.span, encoded)
             outcome = await self._decide(model, encoded, wanted)
             total_ms = 1e3 * (time.monotonic() - wanted.arrived)
             record = make_record(
@@ -116,7 +119,9 @@ class Answering:
         latest = _latest(wanted)
         if self._settings.store == "on_failure":  # there is a disk to be written yet
             latest -= min(_RESERVE * (latest - wanted.arrived), _MAX_RESERVE_S)
-        exchange = model.link.new_exchange(encoded.frame, deadline=latest)
+        exchange = model.link.new_exchange(
+            encoded.frame, deadline=latest, traceparent=wanted.span.traceparent
+        )
         sent = time.monotonic()
         missing = ""
         try:
@@ -129,6 +134,7 @@ class Answering:
         except SpikeBottleNetError as reason:  # whatever keeps the cloud from answering
             missing = str(reason)
             answer = edge_exit_answer(model.head.exit_probabilities(encoded), encoded)
+        wanted.span.part("exchange", sent, time.monotonic())
         sending = Sending(
             request_id=exchange.request_id,
             message_bytes=exchange.message_bytes,
@@ -174,6 +180,13 @@ class Answering:
 
     def _stored(self, sequence: int) -> Sending:
         return Sending(self._store.request_id(sequence), message_bytes=0, stored=True)
+
+
+def _trace_stages(span: Span, encoded: EncodedImage) -> None:
+    began = encoded.began
+    span.part("preprocess", began.preprocess, began.preprocess + encoded.preprocess_ms / 1e3)
+    span.part("head", began.head, began.head + encoded.head_ms / 1e3)
+    span.part("encode", began.encode, began.encode + encoded.encode_ms / 1e3)
 
 
 def _latest(wanted: Wanted) -> float:

@@ -141,10 +141,10 @@ class CloudLink:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
 
-    def new_exchange(self, frame: bytes, *, deadline: float) -> Exchange:
+    def new_exchange(self, frame: bytes, *, deadline: float, traceparent: str = "") -> Exchange:
         """A request of the next sequence, due at ``deadline`` (monotonic); nothing is sent yet."""
         self._sequence += 1
-        request = bound_request(self._stream_id, self._sequence, frame)
+        request = bound_request(self._stream_id, self._sequence, frame, traceparent=traceparent)
         return Exchange(self._sequence, f"{self.name}/{self._sequence}", request, deadline)
 
     async def infer(self, exchange: Exchange) -> Prediction:

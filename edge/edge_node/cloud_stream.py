@@ -44,11 +44,13 @@ Connect = Callable[[], Connection]
 
 
 def bound_request(
-    stream_id: bytes, sequence: int, frame: bytes, *, previous: int = 0
+    stream_id: bytes, sequence: int, frame: bytes, *, previous: int = 0, traceparent: str = ""
 ) -> StreamRequest:
     """A request of one whole frame, bound to its stream, its sequence, and the one before it."""
     context = frame_context(stream_id, sequence, more=False, previous=previous)
-    return StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
+    return StreamRequest(
+        sequence=sequence, frame=bind_frame(frame, context), traceparent=traceparent
+    )
 
 
 class CloudStream:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,15 @@ class EncodedImage:
     preprocess_ms: float
     head_ms: float
     encode_ms: float
+    began: "Began"
+
+
+class Began(NamedTuple):
+    """When each stage began, monotonic seconds."""
+
+    preprocess: float
+    head: float
+    encode: float
 
 
 @dataclass(frozen=True)
@@ -82,15 +92,15 @@ class Head:
         """
         limit = self._settings.max_image_pixels
         with self._turns.decoding:
-            started = time.perf_counter()
+            started = time.monotonic()
             pixels = read_image(image, self._wanted, max_image_pixels=limit)
-            prepared = time.perf_counter()
+            prepared = time.monotonic()
         with self._turns.running:
-            began = time.perf_counter()
+            began = time.monotonic()
             result = self._head.run(pixels[None])
-            ran = time.perf_counter()
+            ran = time.monotonic()
         frame = self._codec.encode_spikes(result.spikes[:, 0], scheme=self._settings.scheme)
-        encoded = time.perf_counter()
+        encoded = time.monotonic()
         return EncodedImage(
             frame=frame,
             spikes=result.spikes,
@@ -100,6 +110,7 @@ class Head:
             preprocess_ms=1e3 * (prepared - started),
             head_ms=1e3 * (ran - began),
             encode_ms=1e3 * (encoded - ran),
+            began=Began(started, began, ran),
         )
 
 

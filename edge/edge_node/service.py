@@ -37,6 +37,7 @@ from spikebottlenet.rpc.v1.edge_pb2 import (
 )
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceServicer
+from spikebottlenet.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,18 @@ class EdgeService(EdgeInferenceServicer):
     """Answers clients; keeps this process's totals."""
 
     def __init__(
-        self, answering: Answering, settings: EdgeSettings, store: Store, metrics: EdgeMetrics
+        self,
+        answering: Answering,
+        settings: EdgeSettings,
+        store: Store,
+        metrics: EdgeMetrics,
+        tracer: Tracer,
     ) -> None:
         self._answering = answering
         self._settings = settings
         self._store = store
         self._metrics = metrics
+        self._tracer = tracer
         self.totals = Totals()
         self.refused = 0
         self.recent: deque[InferenceRecord] = deque(maxlen=_RECENT)
@@ -157,11 +164,13 @@ class EdgeService(EdgeInferenceServicer):
         Raises:
             SpikeBottleNetError: why it was refused.
         """
+        said = "" if request is None else request.traceparent
+        span = self._tracer.begin("edge.classify", said, arrived)
         try:
             try:
                 if self._draining.is_set():
                     raise UnavailableError("this edge-node is stopping: connect again later")
-                wanted = self._read_request(request, arrived, until)
+                wanted = self._read_request(request, arrived, until)._replace(span=span)
                 answered = await self._answering.answer(wanted)
             except Exception as error:
                 if isinstance(error, SpikeBottleNetError):
@@ -173,11 +182,14 @@ class EdgeService(EdgeInferenceServicer):
             self.refused += 1
             code = status_code(error).name
             self._metrics.refused(code)
+            span.end(code=code)
             log.warning("refused", extra=fields(code=code, reason=str(error)))
             raise
-        self.totals.add(answered.record)
-        self._metrics.answered(answered.record)
-        self.recent.append(answered.record)
+        record = answered.record
+        self.totals.add(record)
+        self._metrics.answered(record)
+        self.recent.append(record)
+        span.end(code="OK", source=record.source.value, model=record.model)
         # Its line is written while the answer is on its way.
         loop = asyncio.get_running_loop()
         loop.call_soon(_log_answer, answered.record, answered.cloud_missing)

@@ -37,6 +37,9 @@ class DaemonSettings(ListeningSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least level of the log lines on standard error"
     )
+    trace_to: str = Field(
+        "", description="URL of an OpenTelemetry collector (OTLP over gRPC); '': no traces"
+    )
     log_format: LogFormat = Field("json", description="json for machines, console for people")
 
 

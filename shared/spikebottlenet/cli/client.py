@@ -27,9 +27,10 @@ from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.records import unpack_record
 from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity, call_metadata
-from spikebottlenet.rpc.status import error_from_number
+from spikebottlenet.rpc.status import error_from_number, status_code
 from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest, ClassifyResponse
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
+from spikebottlenet.tracing import NO_SPAN, NO_TRACES, Span, Tracer
 
 WINDOW = 32  # images sent and not yet answered
 
@@ -57,6 +58,7 @@ class Wishes(NamedTuple):
     store: bool = False
     model: str = ""
     retry_s: float = 0.0  # how long an edge-node may be away or full; 0: not tried again
+    tracer: Tracer = NO_TRACES
 
 
 class EdgeClient(NamedTuple):
@@ -90,6 +92,7 @@ class _Batch:
         self.wishes = wishes
         self.open = set(range(len(images)))  # without a final outcome
         self._images = images
+        self._spans: dict[int, Span] = {}
         self._keys = [uuid_utils.uuid7().bytes if wishes.store else b"" for _ in images]
 
     async def request(self, index: int) -> ClassifyRequest:
@@ -98,6 +101,9 @@ class _Batch:
         Raises:
             ImageError, TooLargeError: the file cannot be sent.
         """
+        if index not in self._spans:
+            begun = time.monotonic()
+            self._spans[index] = self.wishes.tracer.begin("client.classify", "", begun)
         return ClassifyRequest(
             image=await asyncio.to_thread(self._images[index].read),
             sequence=index,
@@ -105,7 +111,14 @@ class _Batch:
             store=self.wishes.store,
             request_key=self._keys[index],
             model=self.wishes.model,
+            traceparent=self._spans[index].traceparent,
         )
+
+    def ended(self, outcome: Outcome) -> None:
+        """An image's outcome is final."""
+        span = self._spans.pop(outcome.image, NO_SPAN)
+        code = "OK" if outcome.error is None else status_code(outcome.error).name
+        span.end(code=code)
 
 
 async def classify_images(
@@ -123,12 +136,14 @@ async def classify_images(
             if outcome.record is not None:
                 give_up = time.monotonic() + wishes.retry_s
             batch.open.discard(outcome.image)
+            batch.ended(outcome)
             yield outcome
         if time.monotonic() >= give_up:
             break
         if batch.open:
             await asyncio.sleep(min(pause_s, _LONGEST_PAUSE_S))
     async for outcome in _one_by_one(batch, sorted(batch.open)):
+        batch.ended(outcome)
         yield outcome
 
 

@@ -19,6 +19,7 @@ from spikebottlenet.cli.sources import ImageSource, find_images
 from spikebottlenet.cli.table import print_table, record_table, totals_line
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.rpc.security import PLAINTEXT, ChannelSecurity
+from spikebottlenet.tracing import running_tracer
 
 _STORE_RETRY_S = 30.0
 
@@ -139,6 +140,9 @@ def send(
     ] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
     csv_lines: Annotated[bool, typer.Option("--csv", help="comma-separated values")] = False,
+    trace_to: Annotated[
+        str, typer.Option(help="URL of an OpenTelemetry collector (OTLP over gRPC)")
+    ] = "",
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
@@ -160,7 +164,12 @@ def send(
         retry_s = _STORE_RETRY_S if store else 0.0
     wishes = Wishes(deadline_ms=deadline_ms, store=store, model=model, retry_s=retry_s)
     security = channel_security(ca, cert, key, token_file, insecure)
-    seconds = asyncio.run(send_all(edge, sent, wishes, security))
+
+    async def traced() -> float:
+        async with running_tracer(trace_to, "spikebottlenet send") as tracer:
+            return await send_all(edge, sent, wishes._replace(tracer=tracer), security)
+
+    seconds = asyncio.run(traced())
     if style == "table" and sent.records:
         print_table(record_table(sent.rows()))
     shown = sys.stdout if style == "table" else sys.stderr

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'spikebottlenet/rpc/v1/coinference.proto\x12\x15spikebottlenet.rpc.v1\"5\n\x0fGetModelRequest\x12\r\n\x05\x66iles\x18\x01 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\x0c\"_\n\tModelPart\x12\x17\n\rmanifest_json\x18\x01 \x01(\tH\x00\x12\x31\n\x05\x63hunk\x18\x02 \x01(\x0b\x32 .spikebottlenet.rpc.v1.FileChunkH\x00\x42\x06\n\x04part\"7\n\tFileChunk\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"3\n\x0cInferRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x02 \x03(\x0c\"\xb2\x01\n\rStreamRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x1b.spikebottlenet.rpc.v1.Open\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x66rame\x18\x03 \x01(\x0c\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x32\n\x05\x62\x61tch\x18\x06 \x01(\x0b\x32#.spikebottlenet.rpc.v1.RequestBatch\"U\n\x0cRequestBatch\x12\x36\n\x08requests\x18\x01 \x03(\x0b\x32$.spikebottlenet.rpc.v1.StreamRequest\x12\r\n\x05\x63heck\x18\x02 \x01(\x07\"\x85\x01\n\x04Open\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x11\n\tstream_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12\x0f\n\x07ordered\x18\x04 \x01(\x08\x12\x0f\n\x07\x63hecked\x18\x05 \x01(\x08\x12\r\n\x05\x63heck\x18\x06 \x01(\x07\x12\x0f\n\x07\x62\x61tches\x18\x07 \x01(\x08\"\xa1\x02\n\x0eStreamResponse\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1f.spikebottlenet.rpc.v1.AcceptedH\x00\x12\x37\n\nprediction\x18\x02 \x01(\x0b\x32!.spikebottlenet.rpc.v1.PredictionH\x00\x12\x31\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1e.spikebottlenet.rpc.v1.FailureH\x00\x12-\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1c.spikebottlenet.rpc.v1.DrainH\x00\x12\x33\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\".spikebottlenet.rpc.v1.AnswerBatchH\x00\x42\n\n\x08response\"T\n\x0b\x41nswerBatch\x12\x36\n\x07\x61nswers\x18\x01 \x03(\x0b\x32%.spikebottlenet.rpc.v1.StreamResponse\x12\r\n\x05\x63heck\x18\x02 \x01(\x07\"6\n\x08\x41\x63\x63\x65pted\x12\x15\n\rmax_in_flight\x18\x01 \x01(\r\x12\x13\n\x0b\x62\x61tch_bytes\x18\x02 \x01(\r\"\xb5\x01\n\nPrediction\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\r\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\x12\x11\n\ttimesteps\x18\x04 \x01(\r\x12\x0e\n\x06\x65nough\x18\x05 \x01(\x08\x12\x10\n\x08queue_us\x18\x06 \x01(\r\x12\x0f\n\x07tail_us\x18\x07 \x01(\r\x12\x18\n\x10\x63loud_compute_uj\x18\x08 \x01(\x02\x12\r\n\x05\x63heck\x18\t \x01(\x07\"a\n\x07\x46\x61ilure\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\x12\r\n\x05\x63heck\x18\x05 \x01(\x07\"\x07\n\x05\x44rain2\x91\x02\n\x0b\x43oInference\x12V\n\x08GetModel\x12&.spikebottlenet.rpc.v1.GetModelRequest\x1a .spikebottlenet.rpc.v1.ModelPart0\x01\x12O\n\x05Infer\x12#.spikebottlenet.rpc.v1.InferRequest\x1a!.spikebottlenet.rpc.v1.Prediction\x12Y\n\x06Stream\x12$.spikebottlenet.rpc.v1.StreamRequest\x1a%.spikebottlenet.rpc.v1.StreamResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'spikebottlenet/rpc/v1/coinference.proto\x12\x15spikebottlenet.rpc.v1\"5\n\x0fGetModelRequest\x12\r\n\x05\x66iles\x18\x01 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\x0c\"_\n\tModelPart\x12\x17\n\rmanifest_json\x18\x01 \x01(\tH\x00\x12\x31\n\x05\x63hunk\x18\x02 \x01(\x0b\x32 .spikebottlenet.rpc.v1.FileChunkH\x00\x42\x06\n\x04part\"7\n\tFileChunk\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"H\n\x0cInferRequest\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x0e\n\x06\x66rames\x18\x02 \x03(\x0c\x12\x13\n\x0btraceparent\x18\x03 \x01(\t\"\xc7\x01\n\rStreamRequest\x12)\n\x04open\x18\x01 \x01(\x0b\x32\x1b.spikebottlenet.rpc.v1.Open\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\r\n\x05\x66rame\x18\x03 \x01(\x0c\x12\x0c\n\x04more\x18\x04 \x01(\x08\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x05 \x01(\r\x12\x32\n\x05\x62\x61tch\x18\x06 \x01(\x0b\x32#.spikebottlenet.rpc.v1.RequestBatch\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"U\n\x0cRequestBatch\x12\x36\n\x08requests\x18\x01 \x03(\x0b\x32$.spikebottlenet.rpc.v1.StreamRequest\x12\r\n\x05\x63heck\x18\x02 \x01(\x07\"\x85\x01\n\x04Open\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\x0c\x12\x11\n\tstream_id\x18\x02 \x01(\x0c\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12\x0f\n\x07ordered\x18\x04 \x01(\x08\x12\x0f\n\x07\x63hecked\x18\x05 \x01(\x08\x12\r\n\x05\x63heck\x18\x06 \x01(\x07\x12\x0f\n\x07\x62\x61tches\x18\x07 \x01(\x08\"\xa1\x02\n\x0eStreamResponse\x12\x33\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x1f.spikebottlenet.rpc.v1.AcceptedH\x00\x12\x37\n\nprediction\x18\x02 \x01(\x0b\x32!.spikebottlenet.rpc.v1.PredictionH\x00\x12\x31\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x1e.spikebottlenet.rpc.v1.FailureH\x00\x12-\n\x05\x64rain\x18\x04 \x01(\x0b\x32\x1c.spikebottlenet.rpc.v1.DrainH\x00\x12\x33\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\".spikebottlenet.rpc.v1.AnswerBatchH\x00\x42\n\n\x08response\"T\n\x0b\x41nswerBatch\x12\x36\n\x07\x61nswers\x18\x01 \x03(\x0b\x32%.spikebottlenet.rpc.v1.StreamResponse\x12\r\n\x05\x63heck\x18\x02 \x01(\x07\"6\n\x08\x41\x63\x63\x65pted\x12\x15\n\rmax_in_flight\x18\x01 \x01(\r\x12\x13\n\x0b\x62\x61tch_bytes\x18\x02 \x01(\r\"\xb5\x01\n\nPrediction\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x63lasses\x18\x02 \x03(\r\x12\x15\n\rprobabilities\x18\x03 \x03(\x02\x12\x11\n\ttimesteps\x18\x04 \x01(\r\x12\x0e\n\x06\x65nough\x18\x05 \x01(\x08\x12\x10\n\x08queue_us\x18\x06 \x01(\r\x12\x0f\n\x07tail_us\x18\x07 \x01(\r\x12\x18\n\x10\x63loud_compute_uj\x18\x08 \x01(\x02\x12\r\n\x05\x63heck\x18\t \x01(\x07\"a\n\x07\x46\x61ilure\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0c\n\x04\x63ode\x18\x02 \x01(\r\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x04 \x01(\r\x12\r\n\x05\x63heck\x18\x05 \x01(\x07\"\x07\n\x05\x44rain2\x91\x02\n\x0b\x43oInference\x12V\n\x08GetModel\x12&.spikebottlenet.rpc.v1.GetModelRequest\x1a .spikebottlenet.rpc.v1.ModelPart0\x01\x12O\n\x05Infer\x12#.spikebottlenet.rpc.v1.InferRequest\x1a!.spikebottlenet.rpc.v1.Prediction\x12Y\n\x06Stream\x12$.spikebottlenet.rpc.v1.StreamRequest\x1a%.spikebottlenet.rpc.v1.StreamResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,25 +38,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FILECHUNK']._serialized_start=218
   _globals['_FILECHUNK']._serialized_end=273
   _globals['_INFERREQUEST']._serialized_start=275
-  _globals['_INFERREQUEST']._serialized_end=326
-  _globals['_STREAMREQUEST']._serialized_start=329
-  _globals['_STREAMREQUEST']._serialized_end=507
-  _globals['_REQUESTBATCH']._serialized_start=509
-  _globals['_REQUESTBATCH']._serialized_end=594
-  _globals['_OPEN']._serialized_start=597
-  _globals['_OPEN']._serialized_end=730
-  _globals['_STREAMRESPONSE']._serialized_start=733
-  _globals['_STREAMRESPONSE']._serialized_end=1022
-  _globals['_ANSWERBATCH']._serialized_start=1024
-  _globals['_ANSWERBATCH']._serialized_end=1108
-  _globals['_ACCEPTED']._serialized_start=1110
-  _globals['_ACCEPTED']._serialized_end=1164
-  _globals['_PREDICTION']._serialized_start=1167
-  _globals['_PREDICTION']._serialized_end=1348
-  _globals['_FAILURE']._serialized_start=1350
-  _globals['_FAILURE']._serialized_end=1447
-  _globals['_DRAIN']._serialized_start=1449
-  _globals['_DRAIN']._serialized_end=1456
-  _globals['_COINFERENCE']._serialized_start=1459
-  _globals['_COINFERENCE']._serialized_end=1732
+  _globals['_INFERREQUEST']._serialized_end=347
+  _globals['_STREAMREQUEST']._serialized_start=350
+  _globals['_STREAMREQUEST']._serialized_end=549
+  _globals['_REQUESTBATCH']._serialized_start=551
+  _globals['_REQUESTBATCH']._serialized_end=636
+  _globals['_OPEN']._serialized_start=639
+  _globals['_OPEN']._serialized_end=772
+  _globals['_STREAMRESPONSE']._serialized_start=775
+  _globals['_STREAMRESPONSE']._serialized_end=1064
+  _globals['_ANSWERBATCH']._serialized_start=1066
+  _globals['_ANSWERBATCH']._serialized_end=1150
+  _globals['_ACCEPTED']._serialized_start=1152
+  _globals['_ACCEPTED']._serialized_end=1206
+  _globals['_PREDICTION']._serialized_start=1209
+  _globals['_PREDICTION']._serialized_end=1390
+  _globals['_FAILURE']._serialized_start=1392
+  _globals['_FAILURE']._serialized_end=1489
+  _globals['_DRAIN']._serialized_start=1491
+  _globals['_DRAIN']._serialized_end=1498
+  _globals['_COINFERENCE']._serialized_start=1501
+  _globals['_COINFERENCE']._serialized_end=1774
 # @@protoc_insertion_point(module_scope)

@@ -32,28 +32,32 @@ class FileChunk(_message.Message):
     def __init__(self, name: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class InferRequest(_message.Message):
-    __slots__ = ("fingerprint", "frames")
+    __slots__ = ("fingerprint", "frames", "traceparent")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     FRAMES_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     fingerprint: bytes
     frames: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, fingerprint: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, fingerprint: _Optional[bytes] = ..., frames: _Optional[_Iterable[bytes]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class StreamRequest(_message.Message):
-    __slots__ = ("open", "sequence", "frame", "more", "deadline_ms", "batch")
+    __slots__ = ("open", "sequence", "frame", "more", "deadline_ms", "batch", "traceparent")
     OPEN_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     open: Open
     sequence: int
     frame: bytes
     more: bool
     deadline_ms: int
     batch: RequestBatch
-    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., sequence: _Optional[int] = ..., frame: _Optional[bytes] = ..., more: bool = ..., deadline_ms: _Optional[int] = ..., batch: _Optional[_Union[RequestBatch, _Mapping]] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class RequestBatch(_message.Message):
     __slots__ = ("requests", "check")

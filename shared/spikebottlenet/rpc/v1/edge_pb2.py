@@ -24,33 +24,33 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n spikebottlenet/rpc/v1/edge.proto\x12\x15spikebottlenet.rpc.v1\"z\n\x0f\x43lassifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12\r\n\x05store\x18\x04 \x01(\x08\x12\x13\n\x0brequest_key\x18\x05 \x01(\x0c\x12\r\n\x05model\x18\x06 \x01(\t\"\xa3\x01\n\x10\x43lassifyResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x38\n\x06record\x18\x02 \x01(\x0b\x32&.spikebottlenet.rpc.v1.InferenceRecordH\x00\x12\x39\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32&.spikebottlenet.rpc.v1.ClassifyFailureH\x00\x42\x08\n\x06result\"H\n\x0f\x43lassifyFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"0\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"\xaf\x04\n\x0fInferenceRecord\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12/\n\x04top5\x18\x03 \x03(\x0b\x32!.spikebottlenet.rpc.v1.ClassScore\x12-\n\x06source\x18\x04 \x01(\x0e\x32\x1d.spikebottlenet.rpc.v1.Source\x12\x11\n\ttimesteps\x18\x05 \x01(\r\x12\x15\n\rpayload_bytes\x18\x06 \x01(\r\x12\x15\n\rmessage_bytes\x18\x07 \x01(\r\x12\x15\n\rwire_bytes_up\x18\x08 \x01(\r\x12\x17\n\x0fwire_bytes_down\x18\t \x01(\r\x12\x0e\n\x06spikes\x18\n \x01(\r\x12\x13\n\x0b\x66iring_rate\x18\x0b \x01(\x01\x12\x11\n\tedge_macs\x18\x0c \x01(\x04\x12\x18\n\x10\x65\x64ge_accumulates\x18\r \x01(\x04\x12\x17\n\x0f\x65\x64ge_compute_uj\x18\x0e \x01(\x01\x12\x15\n\redge_radio_uj\x18\x0f \x01(\x01\x12\x13\n\x0b\x61nn_head_uj\x18\x10 \x01(\x01\x12\x18\n\x10\x63loud_compute_uj\x18\x11 \x01(\x01\x12/\n\x07latency\x18\x12 \x01(\x0b\x32\x1e.spikebottlenet.rpc.v1.Latency\x12\x12\n\nrequest_id\x18\x13 \x01(\t\x12\r\n\x05model\x18\x14 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x15 \x01(\t\x12\x0e\n\x06stored\x18\x16 \x01(\x08\"\x8d\x01\n\x07Latency\x12\x15\n\rpreprocess_ms\x18\x01 \x01(\x01\x12\x0f\n\x07head_ms\x18\x02 \x01(\x01\x12\x11\n\tencode_ms\x18\x03 \x01(\x01\x12\x12\n\nnetwork_ms\x18\x04 \x01(\x01\x12\x10\n\x08queue_ms\x18\x05 \x01(\x01\x12\x0f\n\x07tail_ms\x18\x06 \x01(\x01\x12\x10\n\x08total_ms\x18\x07 \x01(\x01\"Z\n\x0eResultsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\x13\n\x0brequest_ids\x18\x02 \x03(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x15\n\ranswered_only\x18\x04 \x01(\x08\"\xfd\x02\n\x0cStoredResult\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0brequest_key\x18\x03 \x01(\x0c\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).spikebottlenet.rpc.v1.StoredResult.State\x12/\n\x04top5\x18\x05 \x03(\x0b\x32!.spikebottlenet.rpc.v1.ClassScore\x12\x11\n\ttimesteps\x18\x06 \x01(\r\x12\r\n\x05model\x18\x07 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x08 \x01(\t\x12\x16\n\x0estored_unix_ms\x18\t \x01(\x03\x12\x0e\n\x06reason\x18\n \x01(\t\"h\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x12\n\x0eSTATE_ANSWERED\x10\x02\x12\x0e\n\nSTATE_DEAD\x10\x03\x12\x11\n\rSTATE_DROPPED\x10\x04*H\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSOURCE_CLOUD\x10\x01\x12\x14\n\x10SOURCE_EDGE_EXIT\x10\x02\x32\xab\x02\n\rEdgeInference\x12Z\n\x08\x43lassify\x12&.spikebottlenet.rpc.v1.ClassifyRequest\x1a&.spikebottlenet.rpc.v1.InferenceRecord\x12\x65\n\x0e\x43lassifyStream\x12&.spikebottlenet.rpc.v1.ClassifyRequest\x1a\'.spikebottlenet.rpc.v1.ClassifyResponse(\x01\x30\x01\x12W\n\x07Results\x12%.spikebottlenet.rpc.v1.ResultsRequest\x1a#.spikebottlenet.rpc.v1.StoredResult0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n spikebottlenet/rpc/v1/edge.proto\x12\x15spikebottlenet.rpc.v1\"\x8f\x01\n\x0f\x43lassifyRequest\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12\r\n\x05store\x18\x04 \x01(\x08\x12\x13\n\x0brequest_key\x18\x05 \x01(\x0c\x12\r\n\x05model\x18\x06 \x01(\t\x12\x13\n\x0btraceparent\x18\x07 \x01(\t\"\xa3\x01\n\x10\x43lassifyResponse\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x38\n\x06record\x18\x02 \x01(\x0b\x32&.spikebottlenet.rpc.v1.InferenceRecordH\x00\x12\x39\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32&.spikebottlenet.rpc.v1.ClassifyFailureH\x00\x42\x08\n\x06result\"H\n\x0f\x43lassifyFailure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x16\n\x0eretry_after_ms\x18\x03 \x01(\r\"0\n\nClassScore\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\"\xaf\x04\n\x0fInferenceRecord\x12\r\n\x05label\x18\x01 \x01(\t\x12\x12\n\nconfidence\x18\x02 \x01(\x02\x12/\n\x04top5\x18\x03 \x03(\x0b\x32!.spikebottlenet.rpc.v1.ClassScore\x12-\n\x06source\x18\x04 \x01(\x0e\x32\x1d.spikebottlenet.rpc.v1.Source\x12\x11\n\ttimesteps\x18\x05 \x01(\r\x12\x15\n\rpayload_bytes\x18\x06 \x01(\r\x12\x15\n\rmessage_bytes\x18\x07 \x01(\r\x12\x15\n\rwire_bytes_up\x18\x08 \x01(\r\x12\x17\n\x0fwire_bytes_down\x18\t \x01(\r\x12\x0e\n\x06spikes\x18\n \x01(\r\x12\x13\n\x0b\x66iring_rate\x18\x0b \x01(\x01\x12\x11\n\tedge_macs\x18\x0c \x01(\x04\x12\x18\n\x10\x65\x64ge_accumulates\x18\r \x01(\x04\x12\x17\n\x0f\x65\x64ge_compute_uj\x18\x0e \x01(\x01\x12\x15\n\redge_radio_uj\x18\x0f \x01(\x01\x12\x13\n\x0b\x61nn_head_uj\x18\x10 \x01(\x01\x12\x18\n\x10\x63loud_compute_uj\x18\x11 \x01(\x01\x12/\n\x07latency\x18\x12 \x01(\x0b\x32\x1e.spikebottlenet.rpc.v1.Latency\x12\x12\n\nrequest_id\x18\x13 \x01(\t\x12\r\n\x05model\x18\x14 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x15 \x01(\t\x12\x0e\n\x06stored\x18\x16 \x01(\x08\"\x8d\x01\n\x07Latency\x12\x15\n\rpreprocess_ms\x18\x01 \x01(\x01\x12\x0f\n\x07head_ms\x18\x02 \x01(\x01\x12\x11\n\tencode_ms\x18\x03 \x01(\x01\x12\x12\n\nnetwork_ms\x18\x04 \x01(\x01\x12\x10\n\x08queue_ms\x18\x05 \x01(\x01\x12\x0f\n\x07tail_ms\x18\x06 \x01(\x01\x12\x10\n\x08total_ms\x18\x07 \x01(\x01\"Z\n\x0eResultsRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x04\x12\x13\n\x0brequest_ids\x18\x02 \x03(\t\x12\r\n\x05limit\x18\x03 \x01(\r\x12\x15\n\ranswered_only\x18\x04 \x01(\x08\"\xfd\x02\n\x0cStoredResult\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\x13\n\x0brequest_key\x18\x03 \x01(\x0c\x12\x38\n\x05state\x18\x04 \x01(\x0e\x32).spikebottlenet.rpc.v1.StoredResult.State\x12/\n\x04top5\x18\x05 \x03(\x0b\x32!.spikebottlenet.rpc.v1.ClassScore\x12\x11\n\ttimesteps\x18\x06 \x01(\r\x12\r\n\x05model\x18\x07 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x08 \x01(\t\x12\x16\n\x0estored_unix_ms\x18\t \x01(\x03\x12\x0e\n\x06reason\x18\n \x01(\t\"h\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x11\n\rSTATE_WAITING\x10\x01\x12\x12\n\x0eSTATE_ANSWERED\x10\x02\x12\x0e\n\nSTATE_DEAD\x10\x03\x12\x11\n\rSTATE_DROPPED\x10\x04*H\n\x06Source\x12\x16\n\x12SOURCE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSOURCE_CLOUD\x10\x01\x12\x14\n\x10SOURCE_EDGE_EXIT\x10\x02\x32\xab\x02\n\rEdgeInference\x12Z\n\x08\x43lassify\x12&.spikebottlenet.rpc.v1.ClassifyRequest\x1a&.spikebottlenet.rpc.v1.InferenceRecord\x12\x65\n\x0e\x43lassifyStream\x12&.spikebottlenet.rpc.v1.ClassifyRequest\x1a\'.spikebottlenet.rpc.v1.ClassifyResponse(\x01\x30\x01\x12W\n\x07Results\x12%.spikebottlenet.rpc.v1.ResultsRequest\x1a#.spikebottlenet.rpc.v1.StoredResult0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spikebottlenet.rpc.v1.edge_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SOURCE']._serialized_start=1655
-  _globals['_SOURCE']._serialized_end=1727
-  _globals['_CLASSIFYREQUEST']._serialized_start=59
-  _globals['_CLASSIFYREQUEST']._serialized_end=181
-  _globals['_CLASSIFYRESPONSE']._serialized_start=184
-  _globals['_CLASSIFYRESPONSE']._serialized_end=347
-  _globals['_CLASSIFYFAILURE']._serialized_start=349
-  _globals['_CLASSIFYFAILURE']._serialized_end=421
-  _globals['_CLASSSCORE']._serialized_start=423
-  _globals['_CLASSSCORE']._serialized_end=471
-  _globals['_INFERENCERECORD']._serialized_start=474
-  _globals['_INFERENCERECORD']._serialized_end=1033
-  _globals['_LATENCY']._serialized_start=1036
-  _globals['_LATENCY']._serialized_end=1177
-  _globals['_RESULTSREQUEST']._serialized_start=1179
-  _globals['_RESULTSREQUEST']._serialized_end=1269
-  _globals['_STOREDRESULT']._serialized_start=1272
-  _globals['_STOREDRESULT']._serialized_end=1653
-  _globals['_STOREDRESULT_STATE']._serialized_start=1549
-  _globals['_STOREDRESULT_STATE']._serialized_end=1653
-  _globals['_EDGEINFERENCE']._serialized_start=1730
-  _globals['_EDGEINFERENCE']._serialized_end=2029
+  _globals['_SOURCE']._serialized_start=1677
+  _globals['_SOURCE']._serialized_end=1749
+  _globals['_CLASSIFYREQUEST']._serialized_start=60
+  _globals['_CLASSIFYREQUEST']._serialized_end=203
+  _globals['_CLASSIFYRESPONSE']._serialized_start=206
+  _globals['_CLASSIFYRESPONSE']._serialized_end=369
+  _globals['_CLASSIFYFAILURE']._serialized_start=371
+  _globals['_CLASSIFYFAILURE']._serialized_end=443
+  _globals['_CLASSSCORE']._serialized_start=445
+  _globals['_CLASSSCORE']._serialized_end=493
+  _globals['_INFERENCERECORD']._serialized_start=496
+  _globals['_INFERENCERECORD']._serialized_end=1055
+  _globals['_LATENCY']._serialized_start=1058
+  _globals['_LATENCY']._serialized_end=1199
+  _globals['_RESULTSREQUEST']._serialized_start=1201
+  _globals['_RESULTSREQUEST']._serialized_end=1291
+  _globals['_STOREDRESULT']._serialized_start=1294
+  _globals['_STOREDRESULT']._serialized_end=1675
+  _globals['_STOREDRESULT_STATE']._serialized_start=1571
+  _globals['_STOREDRESULT_STATE']._serialized_end=1675
+  _globals['_EDGEINFERENCE']._serialized_start=1752
+  _globals['_EDGEINFERENCE']._serialized_end=2051
 # @@protoc_insertion_point(module_scope)

@@ -16,20 +16,22 @@ SOURCE_CLOUD: Source
 SOURCE_EDGE_EXIT: Source
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("image", "sequence", "deadline_ms", "store", "request_key", "model")
+    __slots__ = ("image", "sequence", "deadline_ms", "store", "request_key", "model", "traceparent")
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     REQUEST_KEY_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    TRACEPARENT_FIELD_NUMBER: _ClassVar[int]
     image: bytes
     sequence: int
     deadline_ms: int
     store: bool
     request_key: bytes
     model: str
-    def __init__(self, image: _Optional[bytes] = ..., sequence: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., store: bool = ..., request_key: _Optional[bytes] = ..., model: _Optional[str] = ...) -> None: ...
+    traceparent: str
+    def __init__(self, image: _Optional[bytes] = ..., sequence: _Optional[int] = ..., deadline_ms: _Optional[int] = ..., store: bool = ..., request_key: _Optional[bytes] = ..., model: _Optional[str] = ..., traceparent: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("sequence", "record", "failure")
