@@ -34,18 +34,28 @@ class TailReplica:
         torch.set_num_threads(settings.tail_threads)
         models = [load_model(f, device=settings.device) for f in bundle_folders(settings.bundle)]
         self._models = {model.bundle.fingerprint: model for model in models}
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._run.set_max_batch_size(settings.max_batch)
         wait_s = max(_LEAST_WAIT_S, settings.max_wait_ms / 1e3)
         self._run.set_batch_wait_timeout_s(wait_s)
 
     async def classify(self, job: TailJob) -> TailAnswer:
         """The answer to one image."""
-        answer: TailAnswer = await self._run(job._replace(arrived=time.monotonic()))
+        job = job._replace(arrived=time.monotonic())
+        # Ray makes up batches while one runs, of whatever comes within its short wait: what comes
+        # meanwhile is kept back, so that it goes together.
+        await self._idle.wait()
+        answer: TailAnswer = await self._run(job)
         return answer
 
     @serve.batch  # type: ignore[untyped-decorator]
     async def _run(self, jobs: list[TailJob]) -> list[TailAnswer]:
-        return await asyncio.to_thread(self._answers, jobs)
+        self._idle.clear()
+        try:
+            return await asyncio.to_thread(self._answers, jobs)
+        finally:
+            self._idle.set()
 
     def _answers(self, jobs: Sequence[TailJob]) -> list[TailAnswer]:
         """Answers in the order of the jobs; those of one model and length go through together."""
