@@ -7,7 +7,7 @@ from spikebottlenet.errors import ConfigError
 
 # What Ray's gRPC proxy does not do, and so must not be asked for in silence.
 _NOT_BY_RAY = (
-    *("tls_cert", "tls_key", "tls_client_ca", "web_listen"),
+    *("tls_cert", "tls_key", "tls_client_ca", "web_listen", "trace_to"),
     *("rate", "burst", "client_in_flight", "client_calls", "max_calls", "max_unary", "silent_s"),
     *("stream_rate", "stream_burst", "max_connections", "backlog", "max_streams", "handshake_s"),
     *("idle_s", "max_metadata_bytes", "max_waiting_bytes", "max_queue_ms"),
