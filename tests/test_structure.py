@@ -29,11 +29,13 @@ RULES = [
     ("spikebottlenet.cli", ("edge_node", "cloud_node")),
     ("spikebottlenet.bench", ("edge_node", "cloud_node")),
     ("spikebottlenet.bench.load", ("torch", "spikebottlenet.lab")),
-    ("spikebottlenet.lab", ("spikebottlenet.bench",)),
+    ("spikebottlenet.plan", ("edge_node", "cloud_node", "spikebottlenet.cli")),
+    ("spikebottlenet.bench", ("spikebottlenet.plan",)),
+    ("spikebottlenet.lab", ("spikebottlenet.bench", "spikebottlenet.plan")),
     ("spikebottlenet.rpc", ("spikebottlenet.bench",)),
-    ("edge_node", ("spikebottlenet.bench",)),
-    ("cloud_node", ("spikebottlenet.bench",)),
     ("spikebottlenet.web", ("torch", "spikebottlenet.cli", "spikebottlenet.lab")),
+    ("edge_node", ("spikebottlenet.bench", "spikebottlenet.plan")),
+    ("cloud_node", ("spikebottlenet.bench", "spikebottlenet.plan")),
 ]
 
 

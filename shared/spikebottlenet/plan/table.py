@@ -85,17 +85,8 @@ def _ms(value: Ms | None) -> str:
 def plan_table(plan: Plan) -> Table:
     """One row a placement, the best first; what it is best for in the last column."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("placement")
-    for title in (
-        "top-1 %",
-        "edge ms",
-        "link ms",
-        "cloud ms",
-        "latency ms",
-        "up B",
-        "down B",
-        "uJ",
-    ):
+    table.add_column("placement", no_wrap=True)
+    for title in ("top-1", "edge ms", "link ms", "cloud ms", "latency ms", "B up", "edge uJ"):
         table.add_column(title, justify="right")
     table.add_column("to have it")
     table.add_column("best cut for")
@@ -115,7 +106,6 @@ def plan_table(plan: Plan) -> Table:
             f"{way.cloud_ms:.1f}",
             f"{each.latency_ms:.1f}",
             str(way.up_bytes),
-            str(way.down_bytes),
             f"{each.energy_uj:.0f}",
             "less accurate" if way.kind is Kind.EDGE_EXIT else way.status.value,
             ", ".join(wins),
