@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
-from spikebottlenet.plan.decision import Objective, Plan
+from spikebottlenet.plan.decision import Forecast, Objective, Plan
 from spikebottlenet.plan.placements import Kind
 from spikebottlenet.plan.profile import Ms, Profile
 
@@ -83,34 +83,35 @@ def _ms(value: Ms | None) -> str:
 
 
 def plan_table(plan: Plan) -> Table:
-    """One row a placement, the best first; what it is best for in the last column."""
-    table = Table(box=None, pad_edge=False)
+    """One row a placement, least first; a star marks the best cut for each objective."""
+    table = Table(box=None, pad_edge=False, caption="* the best cut", caption_justify="left")
     table.add_column("placement", no_wrap=True)
-    for title in ("top-1", "edge ms", "link ms", "cloud ms", "latency ms", "B up", "edge uJ"):
+    for title in ("top-1", "edge ms", "link ms", "cloud ms", "B up"):
         table.add_column(title, justify="right")
-    table.add_column("to have it")
-    table.add_column("best cut for")
+    for objective in Objective:
+        name, unit = _MEANS[objective]
+        table.add_column(f"{name} {unit}", justify="right")
+    table.add_column("to have it", no_wrap=True)
     for each in plan.forecasts:
         way = each.placement
-        local = way.edge_ms + way.cloud_ms + way.overhead_ms
-        wins = [
-            objective.value
-            for objective, found in plan.best.items()
-            if found.cut.placement.key == way.key
-        ]
+        local_ms = way.edge_ms + way.cloud_ms + way.overhead_ms
         table.add_row(
             way.title,
             "?" if way.top1 is None else f"{way.top1:.1f}",
             f"{way.edge_ms:.1f}",
-            f"{each.latency_ms - local:.1f}",
+            f"{each.latency_ms - local_ms:.1f}",
             f"{way.cloud_ms:.1f}",
-            f"{each.latency_ms:.1f}",
             str(way.up_bytes),
-            f"{each.energy_uj:.0f}",
+            *(_starred(plan, each, objective) for objective in Objective),
             "less accurate" if way.kind is Kind.EDGE_EXIT else way.status.value,
-            ", ".join(wins),
         )
     return table
+
+
+def _starred(plan: Plan, each: Forecast, objective: Objective) -> str:
+    best = plan.best[objective].cut.placement.key == each.placement.key
+    digits = 1 if objective is Objective.LATENCY else 0
+    return f"{'* ' if best else ''}{each.of(objective):.{digits}f}"
 
 
 def verdict(plan: Plan) -> list[str]:
