@@ -18,16 +18,9 @@ from spikebottlenet.plan.decision import (
     make_plan,
 )
 from spikebottlenet.plan.link import Link, parse_bit_rate, parse_duration_ms, parse_loss
-from spikebottlenet.plan.placements import (
-    Kind,
-    Placement,
-    Profiles,
-    Source,
-    Status,
-    answer_bytes,
-    placements,
-    request_bytes,
-)
+from spikebottlenet.plan.machines import Profiles
+from spikebottlenet.plan.messages import answer_bytes, request_bytes
+from spikebottlenet.plan.placements import Kind, Placement, Source, Status, placements
 from spikebottlenet.plan.profile import (
     CloudSide,
     EdgeSide,

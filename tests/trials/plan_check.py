@@ -30,8 +30,9 @@ from spikebottlenet.plan.loopback import (
     call_times_ms,
     record_totals_ms,
 )
+from spikebottlenet.plan.machines import Profiles
 from spikebottlenet.plan.measure import Wanted, measure_profile
-from spikebottlenet.plan.placements import Profiles, placements
+from spikebottlenet.plan.placements import placements
 from spikebottlenet.plan.profile import Profile, read_profile, write_profile
 from spikebottlenet.plan.sources import find_source
 from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, SOURCE_EDGE_EXIT

@@ -12,8 +12,9 @@ from spikebottlenet.cli.extras import needing_extra
 from spikebottlenet.cli.table import print_table
 from spikebottlenet.plan.decision import Objective, Sender, make_plan
 from spikebottlenet.plan.link import Link, parse_bit_rate, parse_duration_ms, parse_loss
+from spikebottlenet.plan.machines import Profiles
 from spikebottlenet.plan.notes import plan_notes
-from spikebottlenet.plan.placements import Profiles, placements
+from spikebottlenet.plan.placements import placements
 from spikebottlenet.plan.profile import read_profile
 from spikebottlenet.plan.sources import find_source
 from spikebottlenet.plan.table import plan_table, verdict

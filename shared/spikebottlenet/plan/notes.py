@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from spikebottlenet.accounting.energy import RADIO_PROFILES
 from spikebottlenet.plan.decision import Sender
-from spikebottlenet.plan.placements import Kind, Placement, Profiles, Status
+from spikebottlenet.plan.machines import Profiles
+from spikebottlenet.plan.placements import Kind, Placement, Status
 
 
 def plan_notes(

@@ -11,23 +11,15 @@ the window updates that go with it.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import mean
 from typing import NamedTuple
 
 from spikebottlenet.accounting.energy import compute_uj
-from spikebottlenet.accounting.wire import framed_bytes
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.codec.frame import OVERHEAD_BYTES
 from spikebottlenet.errors import ConfigError
-from spikebottlenet.plan.profile import CloudSide, EdgeSide, HeadCost, Loopback, Profile
-from spikebottlenet.rpc.v1.coinference_pb2 import Prediction, StreamRequest, StreamResponse
-
-# Two WINDOW_UPDATE frames of 13 bytes (RFC 9113, section 6.9), of stream and connection: gRPC
-# writes them with the next message, each way, so they take their time on the link before it.
-WINDOW_UPDATES_BYTES = 2 * 13
-
-_TYPICAL_SEQUENCE = 9_999  # two bytes on the wire, as of images 128 to 16,383 of a stream
-
+from spikebottlenet.plan.machines import Added, Profiles, head_at, tail_ms
+from spikebottlenet.plan.messages import answer_bytes, on_stream, request_bytes
+from spikebottlenet.plan.profile import EdgeSide, HeadCost, Loopback, Profile
 
 _TYPICAL_ANSWER_BYTES = 100  # five classes and probabilities as JSON
 
@@ -65,73 +57,6 @@ class Placement:
     edge_uj: float  # compute, estimated
     top1: float | None  # percent; None: unknown before training
     bytes_are: str  # how they are known
-
-
-class Profiles(NamedTuple):
-    """The machines that a plan is for."""
-
-    edge: Profile  # whose edge side counts
-    cloud: Profile  # whose cloud side counts
-
-    def sides(self) -> tuple[EdgeSide, CloudSide]:
-        """Both.
-
-        Raises:
-            ConfigError: one was not measured.
-        """
-        if self.edge.edge is None:
-            raise ConfigError(
-                "the edge's profile has no edge side: `spikebottlenet profile --part edge`"
-            )
-        if self.cloud.cloud is None:
-            raise ConfigError(
-                "no profile of the cloud: give --cloud-profile, made there by "
-                "`spikebottlenet profile --part cloud`, or measure both parts here"
-            )
-        return self.edge.edge, self.cloud.cloud
-
-    def added(self) -> "Added":
-        """What processes add on these machines; zero where no profile has it."""
-        own = [_added(each) for each in {id(p): p for p in self}.values() if each.loopback]
-        if not own:
-            return Added(0.0, 0.0, 0.0, measured=False)
-        split, edge, uncut = (mean(each[part] for each in own) for part in range(len(own[0]) - 1))
-        return Added(split, edge, uncut, measured=True)
-
-
-class Added(NamedTuple):
-    """Milliseconds that real processes take beyond the bare parts."""
-
-    split: float  # edge-node, link and cloud-node
-    edge: float  # edge-node alone
-    uncut: float  # a plain gRPC server
-    measured: bool
-
-
-def _added(profile: Profile) -> Added:
-    edge, cloud, loopback = profile.edge, profile.cloud, profile.loopback
-    if edge is None or cloud is None or loopback is None:
-        raise ConfigError("a profile with loopback figures has both sides: make it again")
-    own = profile.architecture.after_stage
-    head = edge.preprocess.median + head_at(edge, own).time.median + edge.encode.median
-    tail = cloud.decode.median + tail_ms(cloud, own)
-    return Added(
-        # Parts that took longer alone than in their process met a busier machine: nothing is added.
-        split=max(0.0, loopback.split.median - head - tail),
-        edge=max(0.0, loopback.edge_exit.median - head - edge.edge_exit.median),
-        uncut=max(0.0, loopback.uncut.median - cloud.uncut.median),
-        measured=True,
-    )
-
-
-def head_at(edge: EdgeSide, stage: int) -> HeadCost:
-    """The head up to one cut."""
-    return next(head for head in edge.heads if head.after_stage == stage)
-
-
-def tail_ms(cloud: CloudSide, stage: int) -> float:
-    """Decoder and tail behind one cut, one image."""
-    return next(tail.time.median for tail in cloud.tails if tail.after_stage == stage)
 
 
 class Source(NamedTuple):
@@ -304,29 +229,3 @@ def _head_uj(profiles: Profiles, head: HeadCost, bundle: Bundle | None) -> float
     ):
         return measured.edge_compute_uj
     return compute_uj(head.macs, round(head.accumulates))
-
-
-def request_bytes(frame: int) -> int:
-    """Wire bytes of one image's request on an open stream, frame included."""
-    message = StreamRequest(sequence=_TYPICAL_SEQUENCE, frame=bytes(frame), deadline_ms=2000)
-    return on_stream(message.ByteSize())
-
-
-def answer_bytes(timesteps: int) -> int:
-    """Wire bytes of its answer."""
-    prediction = Prediction(
-        sequence=_TYPICAL_SEQUENCE,
-        classes=range(5),
-        probabilities=[0.2] * 5,
-        timesteps=timesteps,
-        queue_us=100,
-        tail_us=20_000,
-        cloud_compute_uj=1.0,
-        check=1,
-    )
-    return on_stream(StreamResponse(prediction=prediction).ByteSize())
-
-
-def on_stream(message_bytes: int) -> int:
-    """Wire bytes of one message on a stream that carries one at a time."""
-    return framed_bytes(message_bytes) + WINDOW_UPDATES_BYTES

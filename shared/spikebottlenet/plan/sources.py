@@ -1,7 +1,8 @@
 """What cloud-only sends: an image file of the network's size, or so many bytes."""
 
 from spikebottlenet.errors import ConfigError
-from spikebottlenet.plan.placements import Profiles, Source
+from spikebottlenet.plan.machines import Profiles
+from spikebottlenet.plan.placements import Source
 
 _ENCODINGS = {"jpeg": "JPEG q75", "png": "PNG", "webp": "WebP q80"}
 
