@@ -21,8 +21,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--screenshots", help="folder that screenshots of both pages are written to")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
+    """Until the module ends: its event loop runs in this thread, where other tests have theirs."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="no playwright: pip install -c constraints.txt '.[browser]'"
     )
@@ -122,7 +123,7 @@ class Site:
         self.start_cloud(self.cloud.address, self.cloud.web.removeprefix("http://"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(browser: "Browser", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Both daemons, for all tests that open pages; started only where there is a browser."""
     with ExitStack() as running:
