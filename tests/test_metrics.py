@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections import Counter as Count
 from collections.abc import Iterable
@@ -211,9 +212,12 @@ def test_the_demo_says_where_its_metrics_are_and_they_agree_with_its_records(
             with urllib.request.urlopen(url, timeout=20) as reply:
                 texts.append(reply.read().decode())
     finally:
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         process.stdout.close()
+    for url in urls:  # both daemons ended with it
+        with pytest.raises(urllib.error.URLError):
+            urllib.request.urlopen(url, timeout=20)
     records = [json.loads(line) for line in (tmp_path / "demo.jsonl").read_text().splitlines()]
     assert len(records) == 1
     check_edge(samples(texts[0]), records, [])

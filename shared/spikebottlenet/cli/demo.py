@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,20 @@ def _metrics(daemon: Daemon) -> bytes:
     return said
 
 
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, and so the daemons in it."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _until_interrupted() -> None:
     sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
@@ -74,7 +89,10 @@ def demo(
     wishes = Wishes(deadline_ms=_DEADLINE_MS)
     common = ["--bundle", bundle, "--listen", "127.0.0.1:0", "--web-listen", "127.0.0.1:0"]
     records = out / "demo.jsonl"
-    with running_daemon("cloud_node", common, out / "cloud-node.log") as cloud:
+    with (
+        _ended_by_sigterm(),
+        running_daemon("cloud_node", common, out / "cloud-node.log") as cloud,
+    ):
         print(cloud.start_line)
         arguments = [*common, "--cloud", cloud.address]
         with running_daemon("edge_node", arguments, out / "edge-node.log") as edge:
