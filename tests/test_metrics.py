@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from collections import Counter as Count
 from collections.abc import Iterable
 from pathlib import Path
 
+import grpc
 import pytest
 from prometheus_client.openmetrics.parser import (
     text_string_to_metric_families as open_metrics_families,
@@ -21,6 +23,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from spikebottlenet.cli.daemons import Daemon
 from spikebottlenet.metrics.families import DURATION_BOUNDS, Counter, Distribution, ReadHistogram
+from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
+from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 from tests.conftest import Start, log_lines
 from tests.dashboards import all_queries
 
@@ -279,3 +283,22 @@ def test_the_same_labels_are_the_same_sum() -> None:
     counter.of("OK").add(2)
     assert counter.of("OK").value == 3
     assert counter.of("LATE").value == 0
+
+
+def test_an_image_that_its_client_cancels_is_counted_and_logged(start: Start, photo: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
+        edge = start("edge_node", "--cloud", f"127.0.0.1:{silent.getsockname()[1]}")
+        with grpc.insecure_channel(edge.address) as channel:
+            request = ClassifyRequest(image=photo.read_bytes())
+            call = EdgeInferenceStub(channel).Classify.future(request, timeout=60)
+            until = time.monotonic() + 60
+            while value(samples(scrape(edge)), f"{EDGE}_cloud_pending_images") < 1:
+                assert time.monotonic() < until
+            call.cancel()
+            cancelled = {"code": "CANCELLED", "source": "none"}
+            while value(samples(scrape(edge)), f"{EDGE}_requests_total", **cancelled) < 1:
+                assert time.monotonic() < until
+    assert edge.stop() == 0
+    assert len(events(edge, "cancelled")) == 1
+    (totals,) = events(edge, "totals")
+    assert (totals["images"], totals["refused"], totals["cancelled"]) == (0, 0, 1)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spikebottlenet.errors import ConfigError
-from spikebottlenet.tracing import NO_SPAN, NO_TRACES, running_tracer
+from spikebottlenet.tracing import NO_SPAN, NO_TRACES, caller_context, running_tracer
 from spikebottlenet.tracing_otel import OtelTracer
 from tests.conftest import Start
 
@@ -124,3 +124,9 @@ def test_a_context_is_taken_up_with_its_flag_and_rubbish_begins_a_trace(
         other.end()
     tracer.close()
     assert sorted(span.name for span in collector.spans) == ["rubbish"] * 3 + ["sampled"]
+
+
+def test_a_context_that_is_too_long_to_be_one_is_not_kept() -> None:
+    sampled = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert caller_context(sampled) == sampled
+    assert caller_context(sampled + " " * 1000) == ""

@@ -4,6 +4,8 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
 from cloud_node.batching import Sender
 from cloud_node.metrics import CloudMetrics
 from cloud_node.models import ServedModel, ServedModels
@@ -74,6 +76,10 @@ class CloudInference:
                 model.tail, received, deadline_s=deadline_s, sender=sender
             )
         self.tally.batched(answer.batch)
+        if not np.isfinite(answer.probabilities).all():
+            raise SpikeBottleNetError(
+                f"the tail of {model.bundle.model} gave no numbers: check the bundle"
+            )
         if received.traceparent:  # of an edge that traces
             self._trace(received, answer, arrived)
         best = best_classes(answer.probabilities)

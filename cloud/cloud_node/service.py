@@ -31,6 +31,7 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamResponse,
 )
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceServicer
+from spikebottlenet.tracing import caller_context
 
 _CHUNK_BYTES = 64 * 1024
 _STREAM_ID_BYTES = 16
@@ -84,7 +85,7 @@ class CloudService(CoInferenceServicer):
         try:
             model = self._inference.models.find(request.fingerprint)
             received = gather_frames(model.codec, request.frames)
-            received.traceparent = request.traceparent
+            received.traceparent = caller_context(request.traceparent)
             received.message_bytes = request.ByteSize()
             received.wire_bytes = self._ledger.count_up(request.ByteSize())
             remaining_s = context.time_remaining()

@@ -36,6 +36,7 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     StreamRequest,
     StreamResponse,
 )
+from spikebottlenet.tracing import caller_context
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class Session:
         try:
             if received is None:
                 received = self._first_chunk(sequence)
-                received.traceparent = chunk.traceparent
+                received.traceparent = caller_context(chunk.traceparent)
             received.message_bytes += message_bytes
             received.wire_bytes += wire_bytes
             received.add(chunk.frame, context=self._context(chunk))
@@ -293,6 +294,9 @@ class Session:
             self._ignore_rest_of(sequence)
         self._partial.pop(sequence, None)
         turn = await self._next_turn()
+        if not self._order.ordered:  # nobody to wait for, and no task to pay for
+            turn.ends(self._refuse(sequence, error, sent=True))
+            return
 
         async def refuse() -> None:
             turn.ends(self._refuse(sequence, error, sent=await turn.begins()))

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 # Kept of a deadline for the edge exit and the way back to the client.
 _RESERVE = 0.1  # of the deadline
 _MAX_RESERVE_S = 0.1
+_CERTAIN = 1.001  # a probability, float32 and rounded
 
 
 class Wanted(NamedTuple):
@@ -128,6 +129,8 @@ class Answering:
             prediction = await model.link.infer(exchange)
             if max(prediction.classes) >= len(model.bundle.manifest.class_names):
                 raise UnavailableError("the cloud's answer is of another model's classes")
+            if not all(0.0 <= value <= _CERTAIN for value in prediction.probabilities):
+                raise UnavailableError("the cloud's answer has probabilities that are none")
             answer = cloud_answer(prediction, waited_ms=1e3 * (time.monotonic() - sent))
         except ModelMismatchError:
             raise  # a mistake of whoever set this up; the exit would hide it

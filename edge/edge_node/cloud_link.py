@@ -28,11 +28,13 @@ from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
     ModelMismatchError,
+    OverloadedError,
     SpikeBottleNetError,
     UnavailableError,
 )
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import error_from_number
+from spikebottlenet.rpc.throttle import Throttle
 from spikebottlenet.rpc.v1.coinference_pb2 import Open, Prediction, StreamRequest, StreamResponse
 
 log = logging.getLogger(__name__)
@@ -102,6 +104,7 @@ class CloudLink:
         self._state = _State.OPENING
         self._heard = self._opened = time.monotonic()
         self._misses = 0
+        self._throttle = Throttle()
         self._stream: CloudStream | None = None
         self._failure: SpikeBottleNetError = UnavailableError("the cloud was not reached yet")
         self._reconnected = reconnected  # called for each stream but the first
@@ -152,11 +155,14 @@ class CloudLink:
 
         Raises:
             UnavailableError: the link is down.
+            OverloadedError: the cloud has no room, or had none of late and this one is held back.
             DeadlineError: no answer by its deadline.
             ModelMismatchError: the cloud does not serve this model.
             SpikeBottleNetError: what the cloud refused it for.
         """
         began = time.monotonic()
+        if self._state is _State.UP and self._throttle.holds_back(began):
+            raise OverloadedError("held back: the cloud refuses requests for lack of room")
         try:
             async with asyncio.timeout(max(0.0, exchange.deadline - began)), self._credit:
                 if self._state is _State.DOWN:
@@ -272,6 +278,7 @@ class CloudLink:
         sequence = response.failure.sequence if failed else response.prediction.sequence
         pending = self._pending.get(sequence)
         if not failed:
+            self._throttle.accepted(time.monotonic())
             if pending is not None and not pending.answer.done():
                 pending.exchange.wire_bytes_down += wire_bytes
                 pending.answer.set_result(response.prediction)
@@ -280,6 +287,8 @@ class CloudLink:
         error = error_from_number(
             failure.code, failure.message, retry_after_ms=failure.retry_after_ms
         )
+        if isinstance(error, OverloadedError):
+            self._throttle.refused(time.monotonic())
         if pending is None and isinstance(error, CorruptFrameError):
             self._send_again()
         if pending is None or pending.answer.done():

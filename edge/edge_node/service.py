@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
+import grpc
 import grpc.aio
 
 from edge_node.answering import Answered, Answering, Wanted
@@ -37,7 +38,7 @@ from spikebottlenet.rpc.v1.edge_pb2 import (
 )
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceServicer
-from spikebottlenet.tracing import Tracer
+from spikebottlenet.tracing import Tracer, caller_context
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ _STREAM_WINDOW = 64
 _KEY_BYTES = 16
 _LARGEST_POSITION = (1 << 63) - 1
 _RECENT = 120  # records kept for the live page
+_CANCELLED = grpc.StatusCode.CANCELLED.name
 _STORE_WITHIN_MS = 60_000  # until a request is on disk, where its client gives no deadline
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -68,7 +70,7 @@ class EdgeService(EdgeInferenceServicer):
         self._metrics = metrics
         self._tracer = tracer
         self.totals = Totals()
-        self.refused = 0
+        self.refused = self.cancelled = 0
         self.recent: deque[InferenceRecord] = deque(maxlen=_RECENT)
         self._draining = asyncio.Event()
 
@@ -78,7 +80,7 @@ class EdgeService(EdgeInferenceServicer):
 
     def log_totals(self, ledger: WireLedger, **more: object) -> None:
         """The totals line, wire bytes by both ways of counting."""
-        sums = asdict(self.totals) | {"refused": self.refused, **more}
+        sums = asdict(self.totals) | {"refused": self.refused, "cancelled": self.cancelled, **more}
         sums["not_stored"] = self._answering.not_stored
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
 
@@ -164,7 +166,7 @@ class EdgeService(EdgeInferenceServicer):
         Raises:
             SpikeBottleNetError: why it was refused.
         """
-        said = "" if request is None else request.traceparent
+        said = "" if request is None else caller_context(request.traceparent)
         span = self._tracer.begin("edge.classify", said, arrived)
         try:
             try:
@@ -184,6 +186,12 @@ class EdgeService(EdgeInferenceServicer):
             self._metrics.refused(code)
             span.end(code=code)
             log.warning("refused", extra=fields(code=code, reason=str(error)))
+            raise
+        except asyncio.CancelledError:  # by the client: what it has cost so far is in no record
+            self.cancelled += 1
+            self._metrics.refused(_CANCELLED)
+            span.end(code=_CANCELLED)
+            log.info("cancelled", extra=fields(code=_CANCELLED))
             raise
         record = answered.record
         self.totals.add(record)

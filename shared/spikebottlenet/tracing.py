@@ -11,6 +11,13 @@ from contextlib import asynccontextmanager
 
 from spikebottlenet.errors import ConfigError
 
+_LONGEST = 128  # characters; version 00 has 55, a later one may add to them
+
+
+def caller_context(traceparent: str) -> str:
+    """A caller's ``traceparent`` as it may be kept and parsed: '' if it is too long to be one."""
+    return traceparent if len(traceparent) <= _LONGEST else ""
+
 
 class Span:
     """A span that nobody records."""

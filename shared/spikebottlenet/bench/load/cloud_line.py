@@ -1,11 +1,16 @@
-"""An edge as a cloud-node sees it: a checked stream, requests that wait together sent together."""
+"""An edge as a cloud-node sees it: a checked stream, requests that wait together sent together.
+
+Where the aim says so it holds requests back as an edge-node does, once it was refused some.
+"""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import grpc
 import grpc.aio
 import uuid_utils
 
@@ -17,6 +22,7 @@ from spikebottlenet.rpc.channel import make_channel
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.security import call_metadata
+from spikebottlenet.rpc.throttle import Throttle
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     Open,
@@ -29,6 +35,7 @@ from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _ROOM_BYTES = 8  # of a batch beside its requests, and of each request in it, at most
 _OPEN_WITHIN_S = 30.0
+_NO_ROOM: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 class CloudLine:
@@ -44,9 +51,12 @@ class CloudLine:
         self._writing = asyncio.Lock()
         self._sequence = 0
         self._answers = Answers()
+        self._throttle = Throttle() if aim.throttled else None
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer."""
+        if self._throttle is not None and self._throttle.holds_back(time.monotonic()):
+            return _NO_ROOM
         async with self._credit:
             if self._answers.ended:
                 return self._answers.ended
@@ -94,9 +104,13 @@ class CloudLine:
     def _take(self, response: StreamResponse) -> None:
         if response.HasField("prediction"):
             verify_check(response.prediction, self._stream_id)
+            if self._throttle is not None:
+                self._throttle.accepted(time.monotonic())
             self._answers.settle(response.prediction.sequence, 0)
         elif response.HasField("failure"):
             verify_check(response.failure, self._stream_id)
+            if self._throttle is not None and response.failure.code == _NO_ROOM:
+                self._throttle.refused(time.monotonic())
             self._answers.settle(response.failure.sequence, response.failure.code)
 
 

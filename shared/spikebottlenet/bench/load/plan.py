@@ -27,6 +27,7 @@ class Aim:
     path: str = "/predict"  # for HTTP
     content_type: str = "image/jpeg"  # for HTTP
     security: ChannelSecurity = PLAINTEXT
+    throttled: bool = False  # edges hold back once a cloud-node refuses, as edge-node does
 
 
 @dataclass(frozen=True)
