@@ -72,14 +72,13 @@ def _epochs(schedule: Schedule) -> list[Phase]:
 def _batches(
     run: Run, phase: Phase, generator: torch.Generator
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    images, labels = torch.from_numpy(run.split.images), torch.from_numpy(run.split.labels)
+    labels = torch.from_numpy(run.split.labels)
     order = torch.randperm(len(labels), generator=generator)
     batch = run.schedule.batch
     for start in range(0, len(labels) - batch + 1, batch):
         chosen = order[start : start + batch]
-        crops = random_crop_flip(
-            images[chosen], side=phase.side, pad=phase.pad, generator=generator
-        )
+        images = torch.from_numpy(run.split.images[chosen.numpy()])  # alone these are in memory
+        crops = random_crop_flip(images, side=phase.side, pad=phase.pad, generator=generator)
         yield run.pixels.normalise(crops), labels[chosen]
 
 

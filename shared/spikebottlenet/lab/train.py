@@ -8,9 +8,11 @@ import torch
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import ConfigError
-from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.config import DataChoice, TrainingConfig
 from spikebottlenet.lab.cut import train_cut
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
+from spikebottlenet.lab.data_classes import check_trainable, warn_of_duplicates
+from spikebottlenet.lab.data_colours import measured_colours
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.uncut import train_uncut, uncut_accuracy
@@ -20,22 +22,33 @@ from spikebottlenet.model.split import SplitNetwork
 _CONFIG = "config.yaml"
 
 
-def train_bundle(config_path: Path, out: Path, *, name: str, data: str | None = None) -> Bundle:
+def train_bundle(
+    config_path: Path,
+    out: Path,
+    *,
+    name: str,
+    data: str | None = None,
+    choice: DataChoice | None = None,
+) -> Bundle:
     """Train by a config file; ``out`` holds checkpoints and logs, and ``out/bundle`` the result.
 
     A training that was stopped goes on from its last whole epoch when called again with the same
-    config and ``out``. ``data`` takes the place of the config's data set (its local copy).
+    config and ``out``. ``data`` takes the place of the config's data set (its local copy), and
+    ``choice`` of its columns and splits.
 
     Raises:
         ConfigError: bad config, or ``out`` holds a training by another config.
-        DataError: the data set cannot be loaded.
+        DataError: the data set cannot be loaded, or not be trained on.
     """
     config = TrainingConfig.parse(read_yaml(config_path), source=str(config_path))
     _claim(out, config_path)
     source = data or config.data.name
-    pixels = config.data.scale
-    whole = load_split(source, "train", config.data.preprocess())
-    train_split, held_out = hold_out(whole, config.data.held_out, seed=config.data.seed)
+    settings = measured_colours((choice or DataChoice()).applied(config.data), source)
+    config = config.model_copy(update={"data": settings})
+    pixels = settings.scale
+    whole = load_split(source, "train", settings.preprocess(), settings)
+    train_split, held_out = hold_out(whole, settings.held_out, seed=settings.seed)
+    check_trainable(train_split, batch=max(config.uncut.batch, config.cut.batch))
     uncut = train_uncut(config, train_split, held_out, pixels, out)
     architecture = config.architecture(len(whole.class_names))
     cut = train_cut(config, architecture, uncut, train_split, held_out, pixels, out)
@@ -58,11 +71,12 @@ def finish(
     threads = torch.get_num_threads()
     export_bundle(cut, config, train_split, folder, name=name, threads=threads)
     copy_record(out, config_path, folder)
-    test = load_split(source, "test", config.data.preprocess())
+    test = load_split(source, "test", config.data.preprocess(), config.data)
+    warn_of_duplicates(train_split, test)
     return measure_bundle(
         open_bundle(folder, Half.LAB),
         test,
-        data=config.data.name,
+        data=config.data.name or Path(source).name,
         uncut_top1=uncut_accuracy(uncut, test, config.data.scale),
         threads=threads,
     )
