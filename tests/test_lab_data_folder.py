@@ -94,12 +94,12 @@ def test_corrupt_images_are_named_left_out_and_counted(
         assert np.bincount(split.labels).tolist() == [10, 29]
         assert len(split.corrupt) == 1
         assert str(bad) in caplog.text
-        assert "1 of 40 images" in caplog.text
+        assert "1 of 40 files" in caplog.text
     strict = DataSettings(max_corrupt=0)
-    with pytest.raises(DataError, match=r"more than 0 of the 40 images.*0003\.png"):
+    with pytest.raises(DataError, match=r"more than 0 of the 40 files.*0003\.png"):
         load_split(str(tmp_path / "mine"), "train", WANTED, strict)
     (folder / "green" / "0001.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"more than 1 of the 40 .*raise data\.max_corrupt"):
+    with pytest.raises(DataError, match=r"more than 1 of the 40 files.*raise data\.max_corrupt"):
         load_split(str(tmp_path / "mine"), "train", WANTED)
     lenient = DataSettings(max_corrupt=0.05)
     assert len(load_split(str(tmp_path / "mine"), "train", WANTED, lenient)) == 38

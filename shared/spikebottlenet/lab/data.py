@@ -5,8 +5,7 @@ and its local copy are the same code path; a folder of image files is walked. De
 disk as uint8 [N, H, W, 3] and are mapped into memory, so a data set may be larger than it.
 """
 
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,14 +16,12 @@ from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.data_cache import Cached, Chunk, cache_key, cached_or_made
+from spikebottlenet.lab.data_corrupt import CorruptLimit
 from spikebottlenet.lab.data_decode import decode_rows
 from spikebottlenet.lab.data_rows import Labels, Rows
 from spikebottlenet.lab.data_source import open_source
 
-log = logging.getLogger(__name__)
-
 _CACHE_FORMAT = "images 1"
-_NAMED = 5  # corrupt images in one message
 _IN_MEMORY_BYTES = 1 << 30  # a part of a split up to here is copied, a larger one gathered
 Pixels = npt.NDArray[np.uint8]
 
@@ -95,11 +92,7 @@ def load_split(
     """
     options = settings or DataSettings()
     rows = open_source(name_or_path, options).rows(split)
-    cached = _decoded(rows, wanted, max_corrupt=options.max_corrupt)
-    for corrupt in cached.corrupt:
-        log.warning("left out of %s: %s", rows.name, corrupt)
-    if cached.corrupt:
-        log.warning("%d of %d images of %s left out", len(cached.corrupt), len(rows), rows.name)
+    cached = _decoded(rows, wanted, CorruptLimit(rows.name, len(rows), options.max_corrupt))
     if not len(cached.labels):
         raise DataError(f"{rows.name} has no image: choose another split")
     if cached.labels.min() < 0:
@@ -124,8 +117,7 @@ def hold_out(whole: ImageSplit, count: float, *, seed: int) -> tuple[ImageSplit,
     return whole.take(np.sort(order[wanted:])), whole.take(np.sort(order[:wanted]))
 
 
-def _decoded(rows: Rows, wanted: Preprocess, *, max_corrupt: float) -> Cached:
-    allowed = max(1, int(len(rows) * max_corrupt)) if max_corrupt > 0 else 0
+def _decoded(rows: Rows, wanted: Preprocess, limit: CorruptLimit) -> Cached:
     names = "\0".join(rows.class_names)
     key = cache_key(_CACHE_FORMAT, rows.content, names, wanted.model_dump_json())
 
@@ -133,18 +125,11 @@ def _decoded(rows: Rows, wanted: Preprocess, *, max_corrupt: float) -> Cached:
         corrupt = list[str]()
         for done in decode_rows(rows, wanted):
             corrupt += done.corrupt
-            _check_corrupt(rows, corrupt, allowed)
+            limit.check(corrupt)
             yield Chunk(done.images, rows.labels[done.kept], done.digests, done.corrupt)
 
     shape = (wanted.side, wanted.side, 3)
     cached = cached_or_made(key, chunks(), shape=shape, most=len(rows))
-    _check_corrupt(rows, cached.corrupt, allowed)
+    limit.check(cached.corrupt)
+    limit.say(cached.corrupt)
     return cached
-
-
-def _check_corrupt(rows: Rows, corrupt: Sequence[str], allowed: int) -> None:
-    if len(corrupt) > allowed:
-        raise DataError(
-            f"more than {allowed} of the {len(rows)} images of {rows.name} cannot be read: "
-            f"{'; '.join(corrupt[:_NAMED])}: mend them or take them away, or raise data.max_corrupt"
-        )

@@ -18,7 +18,7 @@ import numpy as np
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.data_rows import Rows
 
-_SUFFIXES = frozenset(
+IMAGE_SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".avif", ".jp2"),
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
@@ -38,12 +38,13 @@ _DEPTH = 3  # folders that a download may wrap around the classes
 
 
 @dataclass(frozen=True)
-class ImageFolder:
+class ClassFolders:
     """Where the classes' folders lie: one folder of them a split."""
 
     root: Path
     splits: dict[str, Path]  # by train, test, validation
     class_names: tuple[str, ...]
+    suffixes: frozenset[str]  # of the files that count
 
     def rows(self, split: str) -> Rows:
         """Every image of a split, sorted by class and path.
@@ -62,7 +63,7 @@ class ImageFolder:
         order = {name: index for index, name in enumerate(self.class_names)}
         paths, labels, digest = list[str](), list[int](), hashlib.sha256()
         for class_folder in found:
-            for path, size, changed in _images(class_folder):
+            for path, size, changed in _files(class_folder, self.suffixes):
                 paths.append(path)
                 labels.append(order[class_folder.name])
                 digest.update(f"{os.path.relpath(path, folder)}\0{size}\0{changed}\n".encode())
@@ -76,7 +77,9 @@ class ImageFolder:
         )
 
 
-def find_image_folder(root: Path) -> ImageFolder | None:
+def find_class_folders(
+    root: Path, suffixes: frozenset[str] = IMAGE_SUFFIXES
+) -> ClassFolders | None:
     """The layout of a folder of images, or None where it is none: `datasets` may know it.
 
     Raises:
@@ -86,21 +89,21 @@ def find_image_folder(root: Path) -> ImageFolder | None:
     for _ in range(_DEPTH):
         if any((folder / name).exists() for name in _TABLES):
             return None
-        splits = _split_folders(folder)
+        splits = _split_folders(folder, suffixes)
         if splits:
             if any((path / name).exists() for path in splits.values() for name in _TABLES):
                 return None
-            return ImageFolder(root, splits, _names(splits["train"]))
+            return ClassFolders(root, splits, _names(splits["train"]), suffixes)
         children = _folders(folder)
-        if any(_holds_images(child) for child in children):
-            return ImageFolder(root, {"train": folder}, _names(folder))
-        inside = [child for child in children if any(_images(child))]
+        if any(_holds_files(child, suffixes) for child in children):
+            return ClassFolders(root, {"train": folder}, _names(folder), suffixes)
+        inside = [child for child in children if any(_files(child, suffixes))]
         if not inside:
             break
         if len(inside) > 1:
-            return ImageFolder(root, {"train": folder}, _names(folder))
+            return ClassFolders(root, {"train": folder}, _names(folder), suffixes)
         folder = inside[0]
-    if _holds_images(root) and not any(root.glob("*.parquet")):
+    if _holds_files(root, suffixes) and not any(root.glob("*.parquet")):
         raise DataError(
             f"{root} holds images but no folder a class: put the images of each class into a "
             "folder that bears its name"
@@ -108,12 +111,12 @@ def find_image_folder(root: Path) -> ImageFolder | None:
     return None
 
 
-def _split_folders(folder: Path) -> dict[str, Path]:
+def _split_folders(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     """Folders named as splits that hold folders of images; none where there is no training one."""
     found = dict[str, Path]()
     for child in _folders(folder):
         split = _SPLITS.get(child.name.lower())
-        if split and any(_holds_images(inner) for inner in _folders(child)):
+        if split and any(_holds_files(inner, suffixes) for inner in _folders(child)):
             found[split] = child
     return found if "train" in found else {}
 
@@ -130,21 +133,21 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(path for path in inner if path.is_dir())
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in _SUFFIXES  # noqa: PTH122
+def _counts(name: str, suffixes: frozenset[str]) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in suffixes  # noqa: PTH122
 
 
-def _holds_images(folder: Path) -> bool:
+def _holds_files(folder: Path, suffixes: frozenset[str]) -> bool:
     with os.scandir(folder) as entries:
-        return any(_is_image(entry.name) for entry in entries)
+        return any(_counts(entry.name, suffixes) for entry in entries)
 
 
-def _images(folder: Path) -> "list[tuple[str, int, int]]":
-    """Path, bytes and time of change of each image at or below a folder, sorted by path."""
+def _files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int, int]]":
+    """Path, bytes and time of change of each file at or below a folder, sorted by path."""
     found = []
     for inner, _, names in os.walk(folder):
         for name in names:
-            if _is_image(name):
+            if _counts(name, suffixes):
                 path = os.path.join(inner, name)  # noqa: PTH118  # a million of them
                 about = os.stat(path) if os.path.exists(path) else os.lstat(path)  # noqa: PTH110, PTH116
                 found.append((path, about.st_size, about.st_mtime_ns))

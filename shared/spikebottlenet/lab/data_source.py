@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
-from spikebottlenet.lab.data_folder import find_image_folder
+from spikebottlenet.lab.data_folder import find_class_folders
 from spikebottlenet.lab.data_rows import Rows, nearest, part_by_class
 from spikebottlenet.lab.data_table import open_tables, table_rows
 
@@ -104,7 +104,7 @@ def open_source(name: str, settings: DataSettings) -> Source:
     if not name:
         raise DataError("no data set is named: give --data, a public name or a folder")
     local = Path(name).expanduser()
-    folder = find_image_folder(local) if local.is_dir() else None
+    folder = find_class_folders(local) if local.is_dir() else None
     if folder is not None:
         return Source(name, tuple(folder.splits), folder.rows, settings)
     tables = open_tables(name, settings.subset)
