@@ -1,5 +1,6 @@
 """Folders of images: layouts, the test part, images that cannot be read."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image
 
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import DataError
+from spikebottlenet.lab import data_decode
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.data import load_split
 from tests.made_images import made_pixels, write_classes, write_images
@@ -29,7 +31,7 @@ def test_a_folder_a_class_is_parted_by_class_and_the_same_each_time(
     assert np.bincount(test.labels).tolist() == [1, 2, 4]  # a fifth, at least one
     assert np.bincount(train.labels).tolist() == [1, 8, 16]
     assert not set(train.digests.tolist()) & set(test.digests.tolist())
-    assert "7 of its 32 images" in caplog.text
+    assert "7 of its 32 rows" in caplog.text
     write_images(tmp_path / "elsewhere", made_pixels("red", 1, side=8))  # has no say
     again = load_split(str(folder), "test", WANTED)
     assert (again.images == test.images).all()
@@ -132,3 +134,13 @@ def test_test_classes_that_training_lacks(tmp_path: Path) -> None:
     write_classes(tmp_path / "mine" / "test", {"red": 3, "blue": 3})
     with pytest.raises(DataError, match="training split lacks: blue"):
         load_split(str(tmp_path / "mine"), "test", WANTED)
+
+
+def test_many_images_keep_their_order_and_none_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data_decode, "_CHUNK", 3)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    write_classes(tmp_path / "mine" / "train", {"red": 61})
+    split = load_split(str(tmp_path / "mine"), "train", WANTED)
+    assert (split.images == made_pixels("red", 61, side=16)).all()

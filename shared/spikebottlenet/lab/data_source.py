@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from spikebottlenet.errors import DataError
@@ -84,15 +85,20 @@ class Source:
         train = self._train()
         part, seed = self.settings.test_part, self.settings.seed
         rest, tested = part_by_class(train.labels, part, seed=seed)
-        log.warning(
-            "%s has no test split: %d of its %d images, the same on every run, are the test split "
-            "(data.test_part %g, data.seed %d)",
-            *(self.name, len(tested), len(train), part, seed),
-        )
+        _say_parted(self.name, len(tested), len(train), part, seed)
         return (
             train.take(rest, name=f"{train.name}, without its test part"),
             train.take(tested, name=f"test part of {train.name}"),
         )
+
+
+@cache  # once is enough
+def _say_parted(name: str, tested: int, whole: int, part: float, seed: int) -> None:
+    log.warning(
+        "%s has no test split: %d of its %d rows, the same on every run, are the test split "
+        "(data.test_part %g, data.seed %d)",
+        *(name, tested, whole, part, seed),
+    )
 
 
 def open_source(name: str, settings: DataSettings) -> Source:
