@@ -142,5 +142,6 @@ def test_many_images_keep_their_order_and_none_is_lost(
     monkeypatch.setattr(data_decode, "_CHUNK", 3)
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     write_classes(tmp_path / "mine" / "train", {"red": 61})
+    write_classes(tmp_path / "mine" / "test", {"red": 1})
     split = load_split(str(tmp_path / "mine"), "train", WANTED)
     assert (split.images == made_pixels("red", 61, side=16)).all()
