@@ -129,6 +129,16 @@ def test_folders_that_hold_no_classes(tmp_path: Path, make: object, message: str
         load_split(str(tmp_path / "mine"), "train", WANTED)
 
 
+def test_a_folder_has_no_columns_and_names_its_splits(tmp_path: Path) -> None:
+    write_classes(tmp_path / "mine" / "train", {"red": 3, "green": 3})
+    write_classes(tmp_path / "mine" / "val", {"red": 1, "green": 1})
+    for settings in (DataSettings(label_column="colour"), DataSettings(image_column="img")):
+        with pytest.raises(DataError, match="no column 'colour'|no column 'img'"):
+            load_split(str(tmp_path / "mine"), "train", WANTED, settings)
+    with pytest.raises(DataError, match="did you mean 'validation'"):
+        load_split(str(tmp_path / "mine"), "test", WANTED, DataSettings(test_split="validaton"))
+
+
 def test_test_classes_that_training_lacks(tmp_path: Path) -> None:
     write_classes(tmp_path / "mine" / "train", {"red": 3, "green": 3})
     write_classes(tmp_path / "mine" / "test", {"red": 3, "blue": 3})

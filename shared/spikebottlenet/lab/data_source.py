@@ -112,6 +112,12 @@ def open_source(name: str, settings: DataSettings) -> Source:
     local = Path(name).expanduser()
     folder = find_class_folders(local) if local.is_dir() else None
     if folder is not None:
+        column = settings.image_column or settings.label_column
+        if column is not None:
+            raise DataError(
+                f"{name!r} is a folder of image files and has no column {column!r}: its classes are "
+                "its folders' names; leave the column out"
+            )
         return Source(name, tuple(folder.splits), folder.rows, settings)
     tables = open_tables(name, settings.subset)
 
