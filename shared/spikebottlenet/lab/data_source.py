@@ -115,8 +115,8 @@ def open_source(name: str, settings: DataSettings) -> Source:
         column = settings.image_column or settings.label_column
         if column is not None:
             raise DataError(
-                f"{name!r} is a folder of image files and has no column {column!r}: its classes are "
-                "its folders' names; leave the column out"
+                f"{name!r} is a folder of image files and has no column {column!r}: its classes "
+                "are its folders' names; leave the column out"
             )
         return Source(name, tuple(folder.splits), folder.rows, settings)
     tables = open_tables(name, settings.subset)
