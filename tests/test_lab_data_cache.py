@@ -91,7 +91,9 @@ def test_a_disk_that_fills_meanwhile_leaves_nothing(folder: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10 * _IMAGE_BYTES, before[1]))
     try:
-        with pytest.raises(DataError, match=r"cannot write decoded images to .*MB left") as raised:
+        with pytest.raises(
+            DataError, match=r"cannot write decoded images to .*MB are left, wanted 0 MB"
+        ) as raised:
             load_split(str(folder), "train", WANTED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -79,14 +79,15 @@ def cached_or_made(
     found = _open(root / key, shape)
     if found is not None:
         return found
-    with _disk(root), _alone(root / f"{key}.lock"):
+    wanted = most * math.prod(shape)
+    with _disk(root, wanted), _alone(root / f"{key}.lock"):
         found = _open(root / key, shape)  # another process may have made it meanwhile
         if found is not None:
             return found
         making = root / f"{key}{_UNFINISHED}"
         shutil.rmtree(making, ignore_errors=True)  # a dead process's
         shutil.rmtree(root / key, ignore_errors=True)  # a damaged one
-        _check_room(root, most * math.prod(shape))
+        _check_room(root, wanted)
         making.mkdir()
         try:
             _write(making, chunks)
@@ -158,7 +159,7 @@ def _check_room(root: Path, wanted: int) -> None:
 
 
 @contextmanager
-def _disk(root: Path) -> Iterator[None]:
+def _disk(root: Path, wanted: int) -> Iterator[None]:
     """Say what is wrong with the cache's disk."""
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -167,7 +168,7 @@ def _disk(root: Path) -> Iterator[None]:
         remedy = "make it writable"
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             free = shutil.disk_usage(root).free
-            remedy = f"there are {free / 1e6:.0f} MB left, free some"
+            remedy = f"{free / 1e6:.0f} MB are left, wanted {wanted / 1e6:.0f} MB, free some"
         raise DataError(
             f"cannot write decoded images to {root}: {error.strerror or error}; {remedy}, or name "
             "another disk as XDG_CACHE_HOME"

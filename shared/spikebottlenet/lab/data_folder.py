@@ -55,6 +55,7 @@ class ClassFolders:
         folder = self.splits[split]
         found = _folders(folder)
         unknown = sorted({path.name for path in found} - set(self.class_names))
+        unknown = [name for name in unknown if _files(folder / name, self.suffixes)]
         if unknown:
             raise DataError(
                 f"{folder} has classes that the training split lacks: {', '.join(unknown[:10])}: "
@@ -62,7 +63,7 @@ class ClassFolders:
             )
         order = {name: index for index, name in enumerate(self.class_names)}
         paths, labels, digest = list[str](), list[int](), hashlib.sha256()
-        for class_folder in found:
+        for class_folder in (path for path in found if path.name in order):
             for path, size, changed in _files(class_folder, self.suffixes):
                 paths.append(path)
                 labels.append(order[class_folder.name])
@@ -105,7 +106,7 @@ def find_class_folders(
         folder = inside[0]
     if _holds_files(root, suffixes) and not any(root.glob("*.parquet")):
         raise DataError(
-            f"{root} holds images but no folder a class: put the images of each class into a "
+            f"{root} holds images but no folder a class: put what belongs to each class into a "
             "folder that bears its name"
         )
     return None
