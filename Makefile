@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := edge,cloud,lab,bench,docs,dev,browser
+EXTRAS := edge,cloud,lab,events,bench,docs,dev,browser
 
 .PHONY: help demo test test-browser screenshots check docs bench plan-check chaos strangers fuzz scale soak install stubs clean
 .DEFAULT_GOAL := help

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
+from spikebottlenet.cli.data_options import ImageColumn, LabelColumn, TestSplit, TrainSplit
 from spikebottlenet.cli.extras import needing_extra
 
 
@@ -19,18 +20,26 @@ def evaluate(
     limit: Annotated[int, typer.Option(min=0, help="first N images only; 0: all")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    train_split: TrainSplit = None,
+    test_split: TestSplit = None,
 ) -> None:
     """Accuracy, bytes and estimated energy of a bundle: exact head, real frames, tail."""
     with needing_extra("lab"):
         import torch
 
+        from spikebottlenet.lab.config import DataChoice
+        from spikebottlenet.lab.config_files import bundle_data_settings
         from spikebottlenet.lab.data import load_split
         from spikebottlenet.lab.evaluate import evaluate_bundle
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     architecture = opened.manifest.architecture
     used = threads or os.cpu_count() or 1
     torch.set_num_threads(used)
-    whole = load_split(data, split, opened.manifest.preprocess)
+    choice = DataChoice(image_column, label_column, train_split, test_split)
+    settings = choice.applied(bundle_data_settings(opened.folder))
+    whole = load_split(data, split, opened.manifest.preprocess, settings)
     chosen = whole.first(limit) if limit else whole
     found = evaluate_bundle(opened, chosen, threads=used).rounded()
     measured = opened.manifest.measured

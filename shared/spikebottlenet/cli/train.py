@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spikebottlenet.cli.data_options import ImageColumn, LabelColumn, TestSplit, TrainSplit
 from spikebottlenet.cli.extras import needing_extra
 from spikebottlenet.cli.measured import print_measured
 
@@ -14,12 +15,15 @@ _KILLED_BY = 128  # exit status of a process that a signal ended, less its numbe
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="training settings, YAML")],
+    config: Annotated[
+        str, typer.Argument(help="training settings, YAML, or 'small' for a few images of your own")
+    ],
     out: Annotated[
         Path, typer.Option(help="folder of checkpoints, logs and, at the end, bundle/")
     ] = Path("runs/latest"),
     data: Annotated[
-        str | None, typer.Option(help="local copy or other name of the config's data set")
+        str | None,
+        typer.Option(help="folder of your images, local copy or other name of the data set"),
     ] = None,
     name: Annotated[str | None, typer.Option(help="of the bundle; default: the config's")] = None,
     sets: Annotated[
@@ -35,19 +39,27 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="each epoch's figures for TensorBoard")
     ] = False,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
+    train_split: TrainSplit = None,
+    test_split: TestSplit = None,
 ) -> None:
     """Train the un-cut network, then the cut one from it, and make the bundle.
 
     Stopped or killed, the same command goes on from the last whole epoch.
     """
     with needing_extra("lab"):
+        from spikebottlenet.lab.config import DataChoice
+        from spikebottlenet.lab.config_files import config_file
         from spikebottlenet.lab.stopping import TrainingStoppedError
         from spikebottlenet.lab.train import TrainingOptions, train_bundle
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("spikebottlenet").setLevel(logging.INFO)
-    options = TrainingOptions(tuple(sets or ()), uncut, only_uncut, tensorboard)
+    path = config_file(config)
+    choice = DataChoice(image_column, label_column, train_split, test_split)
+    options = TrainingOptions((*choice.as_sets(), *(sets or ())), uncut, only_uncut, tensorboard)
     try:
-        bundle = train_bundle(config, out, name=name or config.stem, data=data, options=options)
+        bundle = train_bundle(path, out, name=name or path.stem, data=data, options=options)
     except TrainingStoppedError as error:
         print(f"spikebottlenet: {error}", file=sys.stderr)
         raise typer.Exit(_KILLED_BY + error.signal_number) from error

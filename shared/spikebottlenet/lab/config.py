@@ -1,7 +1,8 @@
 """Training settings: frozen, one model a part, checked when read."""
 
+import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -20,27 +21,68 @@ _ANY_CLASSES = 2  # how many there are is the data's to say
 _EIGHT = 8  # bits
 _WORST_LEARNED_LEAK = 0.75  # of the quarters, the one whose potentials need most bits
 Precision = Literal["auto", "float32", "bfloat16"]
+Colour = tuple[float, float, float]  # RGB
+Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class DataSettings(Settings):
-    """Which images, and how many of the training split are held out for choosing settings."""
+    """Which images, how they are read, and how many of the training split are held out."""
 
-    name: str = "uoft-cs/cifar100"  # public name or local folder, for `datasets`
+    name: str = "uoft-cs/cifar100"  # public name or local folder; empty: --data has to name it
+    subset: str | None = None  # of a public data set that has several configurations
+    image_column: str | None = None  # null: found by its type and usual names
+    label_column: str | None = None
+    train_split: str | None = None  # null: `train`, or the only one
+    test_split: str | None = None  # null: `test`, `validation`, or a part of the training split
+    test_part: float = Field(0.2, gt=0, lt=1)  # of each class, where there is no test split
     side: int = Field(32, ge=8, le=512)  # sites; images are resized to it
-    held_out: int = Field(1000, ge=0)  # images of the training split never trained on
-    seed: int = 0  # of the held-out choice
-    mean: tuple[float, float, float] = (0.5071, 0.4865, 0.4409)  # of pixels / 255; CIFAR-100's
-    std: tuple[float, float, float] = (0.2673, 0.2564, 0.2762)
+    held_out: Count | Share = 1000  # images of the training split never trained on, or their share
+    seed: int = 0  # of the held-out choice and of the test part
+    mean: Colour | Literal["auto"] = (0.5071, 0.4865, 0.4409)  # of pixels / 255; CIFAR-100's
+    std: Colour | Literal["auto"] = (0.2673, 0.2564, 0.2762)  # auto: of the training split
     crop: float = Field(0.875, gt=0, le=1)  # of the shorter side of images of another size
+    max_corrupt: float = Field(0.01, ge=0, le=1)  # of a split; one image is let by, unless it is 0
 
     @property
     def scale(self) -> PixelScale:
-        """How the head's first layer sees pixels."""
+        """How the head's first layer sees pixels.
+
+        Raises:
+            ConfigError: it is to be taken from the images, and that has not been done.
+        """
+        if self.mean == "auto" or self.std == "auto":
+            raise ConfigError(
+                "data.mean or data.std is 'auto', wanted three numbers: load the training split "
+                "with lab.data_colours.measured_colours first"
+            )
         return PixelScale(self.mean, self.std)
 
     def preprocess(self) -> Preprocess:
         """How images become pixels, in training and in the bundle."""
         return Preprocess(side=self.side, mean_colour=self.scale.mean_colour, crop=self.crop)
+
+
+class DataChoice(NamedTuple):
+    """What a command says of a data set, in place of the config's."""
+
+    image_column: str | None = None
+    label_column: str | None = None
+    train_split: str | None = None
+    test_split: str | None = None
+
+    def applied(self, settings: DataSettings) -> DataSettings:
+        """Settings with what was said."""
+        said = {key: value for key, value in self._asdict().items() if value is not None}
+        return settings.model_copy(update=said)
+
+    def as_sets(self) -> tuple[str, ...]:
+        """The same as single settings over a config, KEY=VALUE."""
+        return tuple(
+            f"data.{key}={json.dumps(value)}"
+            for key, value in self._asdict().items()
+            if value is not None
+        )
 
 
 class Phase(Settings):

@@ -34,9 +34,9 @@ def run_head(head: OnnxHead, split: ImageSplit, shape: SpikeShape) -> HeadPass:
     packed = np.empty((count, dense_bytes(shape.bits)), dtype=np.uint8)
     fired = np.zeros(tuple(shape), dtype=np.int64)
     for mirrored in (False, True):
-        images = split.images[:, :, ::-1] if mirrored else split.images
         for start in range(0, len(split), _BATCH):
-            batch = np.ascontiguousarray(images[start : start + _BATCH])
+            images = split.images[start : start + _BATCH]
+            batch = np.ascontiguousarray(images[:, :, ::-1] if mirrored else images)
             spikes = head.run(batch).spikes
             row = start + mirrored * len(split)
             rates[row : row + len(batch)] = spikes.sum(axis=0).reshape(len(batch), -1)

@@ -21,6 +21,7 @@ from spikebottlenet.bundle import (
 from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.lab.data_classes import match_classes
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead
 from spikebottlenet.runtime.torch_tail import TorchTail
@@ -54,16 +55,12 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
     """Run every image; each one's spikes go through a frame and back before the tail sees them.
 
     Raises:
-        DataError: no images, or classes that are not the bundle's.
+        DataError: no images, or classes that are not the bundle's; another order is matched.
     """
     if len(split) == 0:
         raise DataError("no images to evaluate: choose another split or a higher limit")
     manifest = bundle.manifest
-    if split.class_names != manifest.class_names:
-        raise DataError(
-            f"data has {len(split.class_names)} classes that are not the bundle's "
-            f"{len(manifest.class_names)}, in its order: evaluate on the data it was trained for"
-        )
+    split = match_classes(split, manifest.class_names)
     architecture = manifest.architecture
     head = OnnxHead(bundle.path(HEAD_ONNX), architecture, threads=threads)
     tail = TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device="cpu")

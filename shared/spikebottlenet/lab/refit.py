@@ -49,9 +49,9 @@ def refit_bundle(
         raise ConfigError(f"{out} exists: give --out a folder that does not")
     config = TrainingConfig.parse(read_yaml(source), source=str(source))
     name = data or config.data.name
-    whole = load_split(name, "train", bundle.manifest.preprocess)
+    whole = load_split(name, "train", bundle.manifest.preprocess, config.data)
     split, _ = hold_out(whole, config.data.held_out, seed=config.data.seed)
-    test = load_split(name, "test", bundle.manifest.preprocess)
+    test = load_split(name, "test", bundle.manifest.preprocess, config.data)
     making = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(making, ignore_errors=True)
     if head_bits == EIGHT:

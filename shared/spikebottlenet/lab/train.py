@@ -11,6 +11,8 @@ from spikebottlenet.lab.compose import read_config
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.cut import train_cut
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
+from spikebottlenet.lab.data_classes import check_trainable, warn_of_duplicates
+from spikebottlenet.lab.data_colours import measured_colours
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.precision import say_precision
@@ -46,7 +48,7 @@ def train_bundle(
 
     Raises:
         ConfigError: bad config, or ``out`` holds a training by another config.
-        DataError: the data set cannot be loaded.
+        DataError: the data set cannot be loaded, or not be trained on.
         StoreError: a checkpoint cannot be written or read.
         TrainingStoppedError: a signal came during a training.
     """
@@ -57,10 +59,13 @@ def train_bundle(
             take_uncut(options.uncut_from, out, config)
         among.wait()
         found = data or config.data.name
-        pixels = config.data.scale
         with among.first_before_others():
-            whole = load_split(found, "train", config.data.preprocess())
-        train_split, held_out = hold_out(whole, config.data.held_out, seed=config.data.seed)
+            settings = measured_colours(config.data, found)
+            whole = load_split(found, "train", settings.preprocess(), settings)
+        config = config.model_copy(update={"data": settings})
+        pixels = settings.scale
+        train_split, held_out = hold_out(whole, settings.held_out, seed=settings.seed)
+        check_trainable(train_split, batch=max(config.uncut.batch, config.cut.batch))
         say_precision(config.precision, among)
         board = options.tensorboard
         uncut = train_uncut(config, train_split, held_out, pixels, out, tensorboard=board)
@@ -94,11 +99,12 @@ def finish(
     threads = torch.get_num_threads()
     export_bundle(cut, config, train_split, folder, name=name, threads=threads)
     copy_record(out, config_path, folder)
-    test = load_split(source, "test", config.data.preprocess())
+    test = load_split(source, "test", config.data.preprocess(), config.data)
+    warn_of_duplicates(train_split, test)
     return measure_bundle(
         open_bundle(folder, Half.LAB),
         test,
-        data=config.data.name,
+        data=config.data.name or Path(source).name,
         uncut_top1=uncut_accuracy(uncut, test, config.data.scale),
         threads=threads,
     )

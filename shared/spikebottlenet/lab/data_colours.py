@@ -1,0 +1,48 @@
+"""Mean and deviation of a training split's pixels, where the settings leave them to the images."""
+
+import numpy as np
+
+from spikebottlenet.bundle import Preprocess
+from spikebottlenet.errors import DataError
+from spikebottlenet.lab.config import DataSettings
+from spikebottlenet.lab.data_decode import decode_rows
+from spikebottlenet.lab.data_source import TRAIN, open_source
+
+_MOST_IMAGES = 5000  # the standard error of their mean is under one grey level
+_GROUND = (128, 128, 128)  # under transparent pixels, whose colour is not known yet
+_PIXEL_MAX = 255.0
+_LEAST_DEVIATION = 1 / _PIXEL_MAX  # of images all of one colour
+_DIGITS = 4  # as published constants have; what a bundle does is then written out whole
+
+
+def measured_colours(settings: DataSettings, source: str) -> DataSettings:
+    """Settings with ``auto`` replaced by RGB mean and deviation of pixels / 255.
+
+    Taken from the training split (held-out part included), or from 5,000 images of it by the
+    settings' seed; the same on every run.
+
+    Raises:
+        DataError: the data set cannot be loaded, or none of its images decoded.
+    """
+    if settings.mean != "auto" and settings.std != "auto":
+        return settings
+    rows = open_source(source, settings).rows(TRAIN)
+    order = np.random.default_rng(settings.seed).permutation(len(rows))[:_MOST_IMAGES]
+    wanted = Preprocess(side=settings.side, mean_colour=_GROUND, crop=settings.crop)
+    count, total, squares = 0, np.zeros(3), np.zeros(3)
+    for done in decode_rows(rows, wanted, np.sort(order).tolist()):
+        pixels = done.images.reshape(-1, 3) / _PIXEL_MAX
+        count += len(pixels)
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+    if not count:
+        raise DataError(f"{rows.name} has no image that can be read: choose another split")
+    mean = total / count
+    deviation = np.sqrt(np.maximum(squares / count - mean**2, _LEAST_DEVIATION**2))
+    found = {"mean": _rounded(mean), "std": _rounded(deviation)}
+    chosen = {key: value for key, value in found.items() if getattr(settings, key) == "auto"}
+    return settings.model_copy(update=chosen)
+
+
+def _rounded(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> tuple[float, ...]:
+    return tuple(round(float(value), _DIGITS) for value in values)

@@ -1,0 +1,159 @@
+"""Data sets that ``datasets`` opens: a public name, or a folder of parquet files and the like.
+
+Columns are found by their types and usual names, or are named by the settings.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+
+from spikebottlenet.errors import DataError
+from spikebottlenet.lab.config import DataSettings
+from spikebottlenet.lab.data_rows import Labels, Rows, nearest
+
+_LABEL_COLUMNS = ("fine_label", "label", "labels", "class", "category", "target")
+_IMAGE_COLUMNS = ("img", "image", "jpg", "png", "photo", "picture")
+
+
+def open_tables(name: str, subset: str | None) -> dict[str, Any]:
+    """Every split of a data set, by its name.
+
+    Raises:
+        DataError: it cannot be found or read.
+    """
+    local = Path(name).expanduser()
+    if name.startswith(("/", ".", "~")) and not local.exists():
+        raise DataError(f"no {name!r} here: give a public data set name or a folder of its files")
+    try:
+        if (local / "dataset_dict.json").exists():
+            return dict(datasets.load_from_disk(str(local)))
+        return dict(datasets.load_dataset(str(local) if local.exists() else name, name=subset))
+    except Exception as error:  # the library and what it calls raise almost anything
+        raise DataError(
+            f"cannot load {name!r}: {error}; give a public data set name or a folder of its files"
+        ) from error
+
+
+def table_rows(
+    table: Any, settings: DataSettings, *, name: str, class_names: tuple[str, ...] | None
+) -> Rows:
+    """Rows of one split; ``class_names`` are those of the training split, or None to find them.
+
+    Raises:
+        DataError: no such column, or a label that cannot be one.
+    """
+    images = _image_column(table, settings.image_column, name)
+    label_column = _label_column(table, settings.label_column, images, name)
+    labels, names = _labels(table, label_column, class_names, name)
+    files = table.select_columns([images]).cast_column(images, datasets.Image(decode=False))
+
+    def read(rows: Sequence[int]) -> list[bytes | OSError]:
+        return [_file(cell) for cell in files[list(rows)][images]]
+
+    return Rows(
+        name=name,
+        class_names=names,
+        labels=labels,
+        read=read,
+        row_name=lambda row: _row_name(files[row][images], row),
+        content=f"{table._fingerprint}:{images}:{label_column}",
+    )
+
+
+def _file(cell: "dict[str, Any] | None") -> bytes | OSError:
+    if cell is None:
+        return OSError("there is no image in this row")
+    if cell["bytes"] is not None:
+        return bytes(cell["bytes"])
+    try:
+        return Path(cell["path"]).read_bytes()
+    except OSError as error:
+        return error
+
+
+def _row_name(cell: "dict[str, Any] | None", row: int) -> str:
+    path = cell["path"] if cell else None
+    return f"row {row} ({path})" if path else f"row {row}"
+
+
+def _named(table: Any, wanted: str, what: str, name: str) -> str:
+    if wanted not in table.column_names:
+        raise DataError(
+            f"{name} has no {what} column {wanted!r}: {nearest(wanted, table.column_names)}"
+        )
+    return wanted
+
+
+def _image_column(table: Any, wanted: str | None, name: str) -> str:
+    if wanted is not None:
+        chosen = _named(table, wanted, "image", name)
+        if not _may_be_image(table.features[chosen]):
+            raise DataError(
+                f"column {chosen!r} of {name} holds {table.features[chosen]}, wanted images "
+                "(bytes of image files, or their paths)"
+            )
+        return chosen
+    images = [c for c, kind in table.features.items() if isinstance(kind, datasets.Image)]
+    usual = [c for c in _IMAGE_COLUMNS if c in (images or table.column_names)]
+    usual = [c for c in usual if _may_be_image(table.features[c])]
+    found = images if len(images) == 1 else usual
+    if not found:
+        raise DataError(
+            f"no image column among {', '.join(table.column_names)} of {name}: name it as "
+            "data.image_column (--image-column)"
+        )
+    return str(found[0])
+
+
+def _may_be_image(kind: Any) -> bool:
+    if isinstance(kind, datasets.Image):
+        return True
+    if isinstance(kind, datasets.Value):
+        return kind.dtype in ("binary", "large_binary", "string", "large_string")
+    return isinstance(kind, dict) and set(kind) == {"bytes", "path"}
+
+
+def _label_column(table: Any, wanted: str | None, images: str, name: str) -> str:
+    if wanted is not None:
+        return _named(table, wanted, "label", name)
+    named = [c for c, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
+    found = [c for c in _LABEL_COLUMNS if c in (named or table.column_names)] or named
+    found = [c for c in found if c != images]
+    if not found:
+        raise DataError(
+            f"no label column among {', '.join(table.column_names)} of {name}: name it as "
+            "data.label_column (--label-column)"
+        )
+    return str(found[0])
+
+
+def _labels(
+    table: Any, column: str, known: tuple[str, ...] | None, name: str
+) -> tuple[Labels, tuple[str, ...]]:
+    kind = table.features[column]
+    values = table[column][:]
+    missing = sum(value is None for value in values)
+    if missing:
+        raise DataError(f"{missing} rows of {name} have no {column!r}: fill them in or drop them")
+    if isinstance(kind, datasets.ClassLabel):
+        return np.asarray(values, dtype=np.int64), known or tuple(kind.names)
+    if not isinstance(kind, datasets.Value) or not kind.dtype.startswith(
+        ("int", "uint", "string", "large_string", "bool")
+    ):
+        raise DataError(
+            f"label column {column!r} of {name} holds {kind}, wanted whole numbers or texts: "
+            "name another as data.label_column (--label-column)"
+        )
+    found = sorted(set(values))
+    names = known or tuple(str(value) for value in found)
+    order = {value: index for index, value in enumerate(names)}
+    unknown = [str(value) for value in found if str(value) not in order]
+    if unknown:
+        raise DataError(
+            f"{name} has labels that the training split lacks: {', '.join(unknown[:10])}: add "
+            "images of them there, or drop these"
+        )
+    return np.asarray([order[str(value)] for value in values], dtype=np.int64), names

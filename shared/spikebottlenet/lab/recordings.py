@@ -1,0 +1,183 @@
+"""Recordings of event cameras: every change of brightness as a time, a place and a sign.
+
+    AEDAT 4    read by the library ``aedat`` (extra ``events``)
+    AEDAT 3.1  packets: little-endian header of 28 bytes (uint16 type, uint16 source, uint32 bytes
+               of an event, offset of its time, overflow, capacity, number, valid), then events of
+               uint32 data (bit 0 valid, 1 sign, 2-16 y, 17-31 x) and int32 microseconds
+    AEDAT 2.0  big-endian uint32 address, uint32 microseconds. DVS128: bit 0 sign, 1-7 x, 8-14 y.
+               DAVIS: bit 31 clear, 11 sign, 12-21 x, 22-30 y
+    .bin       N-MNIST's and N-Caltech101's, 5 bytes: x, y, then big-endian 1 bit of sign and 23 of
+               microseconds; y 240 marks 2^13 microseconds more
+
+Sources: inivation's AEDAT file formats; Orchard et al., "Converting Static Image Datasets to
+Spiking Neuromorphic Datasets Using Saccades", 2015. A set sign bit is read as brighter; places are
+as stored. The plain formats are read here: libraries that know them are GPL, or bring audio tools.
+"""
+
+import struct
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from spikebottlenet.errors import ConfigError, DataError
+
+RECORDING_SUFFIXES = frozenset({".aedat", ".aedat2", ".aedat3", ".aedat4", ".bin"})
+_MAGIC, _AEDAT4 = b"#!AER-DAT", b"#!AER-DAT4"
+_END_OF_HEADER = b"#!END-HEADER"
+_POLARITY = 1  # event type
+_PACKET = struct.Struct("<HHIIIIII")
+_DVS128_SIDE = 128
+_OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
+
+
+class Recording(NamedTuple):
+    """Events of one recording, in the order of their times."""
+
+    microseconds: npt.NDArray[np.int64]  # [N]
+    x: npt.NDArray[np.int64]  # [N], columns
+    y: npt.NDArray[np.int64]  # [N], rows
+    brighter: npt.NDArray[np.bool_]  # [N]
+    width: int  # of the camera, or as far as events reach
+    height: int
+
+
+def read_recording(path: Path) -> Recording:
+    """Read a recording, its format told by its first bytes and its name.
+
+    Raises:
+        DataError: not a recording of a known format, cut short, or without events.
+        ConfigError: it is AEDAT 4, and the extra ``events`` is not installed.
+    """
+    try:
+        data = path.read_bytes()
+        if data.startswith(_AEDAT4):
+            found = _aedat4(path)
+        elif data.startswith((_MAGIC + b"3", _MAGIC + b"2")):
+            found = _aedat3(data) if data.startswith(_MAGIC + b"3") else _aedat2(data)
+        elif data.startswith(_MAGIC) or path.suffix.lower() != ".bin":
+            raise ValueError(f"it starts with {data[:12]!r}, wanted AEDAT 2, 3.1 or 4, or .bin")
+        else:
+            found = _bin(data)
+        if not len(found.x):
+            raise ValueError("it has no events")
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read recording {path}: {error}") from error
+    order = np.argsort(found.microseconds, kind="stable")
+    return found._replace(
+        microseconds=found.microseconds[order],
+        x=found.x[order],
+        y=found.y[order],
+        brighter=found.brighter[order],
+    )
+
+
+def _recording(
+    microseconds: npt.NDArray[np.integer],
+    x: npt.NDArray[np.integer],
+    y: npt.NDArray[np.integer],
+    brighter: npt.NDArray[np.integer] | npt.NDArray[np.bool_],
+    size: tuple[int, int] | None = None,
+) -> Recording:
+    columns, rows = x.astype(np.int64), y.astype(np.int64)
+    reach = (int(columns.max(initial=0)) + 1, int(rows.max(initial=0)) + 1)
+    width, height = size or reach
+    if reach[0] > width or reach[1] > height:
+        raise ValueError(f"events reach {reach}, the camera has {(width, height)}")
+    times = microseconds.astype(np.int64)
+    return Recording(times, columns, rows, brighter.astype(np.bool_), width, height)
+
+
+def _aedat4(path: Path) -> Recording:
+    try:
+        import aedat
+    except ModuleNotFoundError as error:
+        raise ConfigError("aedat is not installed: pip install 'spikebottlenet[events]'") from error
+    try:
+        decoder = aedat.Decoder(path)
+        streams = decoder.id_to_stream().items()
+        chosen = next((key for key, about in streams if about["type"] == "events"), None)
+        if chosen is None:
+            raise ValueError("it has no stream of events")
+        about = decoder.id_to_stream()[chosen]
+        packets = [part["events"] for part in decoder if part["stream_id"] == chosen]
+    except (ValueError, OSError):
+        raise
+    except Exception as error:  # the library's own errors are plain exceptions
+        raise ValueError(str(error)) from error
+    if not packets:
+        raise ValueError("it has no events")
+    events = np.concatenate(packets)
+    size = (int(about["width"]), int(about["height"]))
+    return _recording(events["t"], events["x"], events["y"], events["on"], size)
+
+
+def _header_lines(data: bytes) -> tuple[list[bytes], int]:
+    """Comment lines, and where the events start."""
+    lines, start = list[bytes](), 0
+    while data[start : start + 1] == b"#":
+        end = data.find(b"\n", start)
+        if end < 0:
+            raise ValueError("its header has no end")
+        lines.append(data[start:end].strip())
+        start = end + 1
+        if lines[-1] == _END_OF_HEADER:
+            break
+    return lines, start
+
+
+def _aedat3(data: bytes) -> Recording:
+    lines, start = _header_lines(data)
+    if _END_OF_HEADER not in lines:
+        raise ValueError(f"its header lacks {_END_OF_HEADER.decode()}")
+    parts, times = list[npt.NDArray[np.uint32]](), list[npt.NDArray[np.int64]]()
+    while start < len(data):
+        header = data[start : start + _PACKET.size].ljust(_PACKET.size, b"\xff")
+        kind, _, size, _, overflow, capacity, number, _ = _PACKET.unpack(header)
+        start += _PACKET.size
+        if start + size * capacity > len(data) or number > capacity:
+            raise ValueError(f"it is cut short in the packet at byte {start - _PACKET.size}")
+        if kind == _POLARITY:
+            if size != 8:
+                raise ValueError(f"its events have {size} bytes, wanted 8")
+            words = np.frombuffer(data, dtype="<u4", count=2 * number, offset=start).reshape(-1, 2)
+            valid = words[words[:, 0] & 1 == 1]
+            parts.append(valid[:, 0].astype(np.uint32))
+            times.append((overflow << 31) + valid[:, 1].astype(np.int64))
+        start += size * capacity
+    if not parts:
+        raise ValueError("it has no events")
+    word, time = np.concatenate(parts), np.concatenate(times)
+    return _recording(time, word >> 17 & 0x7FFF, word >> 2 & 0x7FFF, word >> 1 & 1)
+
+
+def _aedat2(data: bytes) -> Recording:
+    lines, start = _header_lines(data)
+    if (len(data) - start) % 8:
+        raise ValueError(f"it is cut short: {(len(data) - start) % 8} bytes after the last event")
+    words = np.frombuffer(data, dtype=">u4", offset=start).reshape(-1, 2).astype(np.uint32)
+    address, time = words[:, 0], words[:, 1]
+    chip = b" ".join(line for line in lines if b"AEChip" in line or b"HardwareInterface" in line)
+    davis = b"DAVIS" in chip.upper() or (
+        b"DVS128" not in chip.upper() and bool((address >> 16).any())
+    )
+    if not davis:
+        on = (address >> 15 & 1) == 0  # not an outside trigger
+        address, time = address[on], time[on]
+        size = (_DVS128_SIDE, _DVS128_SIDE)
+        return _recording(time, address >> 1 & 0x7F, address >> 8 & 0x7F, address & 1, size)
+    on = (address >> 31 == 0) & (address >> 10 & 1 == 0)  # not a frame's, nor a trigger
+    address, time = address[on], time[on]
+    return _recording(time, address >> 12 & 0x3FF, address >> 22 & 0x1FF, address >> 11 & 1)
+
+
+def _bin(data: bytes) -> Recording:
+    if len(data) % 5:
+        raise ValueError(f"it has {len(data)} bytes, wanted 5 an event: it is cut short")
+    events = np.frombuffer(data, dtype=np.uint8).reshape(-1, 5).astype(np.int64)
+    time = (events[:, 2] & 0x7F) << 16 | events[:, 3] << 8 | events[:, 4]
+    overflow = events[:, 1] == _OVERFLOW_Y
+    time += _OVERFLOW_US * np.cumsum(overflow)
+    kept = events[~overflow]
+    return _recording(time[~overflow], kept[:, 0], kept[:, 1], kept[:, 2] >> 7)
