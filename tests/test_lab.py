@@ -117,7 +117,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
     config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train_bundle(config, tmp_path / "whole", name="tiny", data=str(data))
-    save, saves = loop._save, []
+    save, saves = loop.save_checkpoint, []
 
     def save_twice_then_die(path: Path, state: dict) -> None:
         save(path, state)
@@ -125,7 +125,7 @@ def test_a_killed_training_goes_on_as_if_it_had_not_been(
         if len(saves) in (2, 5):
             raise KilledError
 
-    monkeypatch.setattr(loop, "_save", save_twice_then_die)
+    monkeypatch.setattr(loop, "save_checkpoint", save_twice_then_die)
     for _ in range(2):
         with pytest.raises(KilledError):
             train_bundle(config, tmp_path / "killed", name="tiny", data=str(data))

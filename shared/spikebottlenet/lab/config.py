@@ -11,6 +11,8 @@ from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.surrogate import Surrogate
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
 
 class DataSettings(Settings):
     """Which images, and how many of the training split are held out for choosing settings."""
@@ -51,6 +53,10 @@ class Schedule(Settings):
     sgd_lr: float = Field(0.1, gt=0)  # of everything else
     weight_decay: float = Field(5e-4, ge=0)  # of everything else
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    mixup: float = Field(0.0, ge=0)  # alpha of its Beta distribution; 0: none
+    cutmix: float = Field(0.0, ge=0)  # the same; with both, each batch draws one
+    ema: float = Field(0.0, ge=0, lt=1)  # decay of the mean weights that are kept; 0: the last
+    patience: int = Field(0, ge=0)  # epochs without a better held-out accuracy; 0: all epochs
 
 
 class NetworkSettings(Settings):
@@ -92,6 +98,9 @@ class LossSettings(Settings):
     lambda_energy: float = Field(0.0, ge=0)  # loss per microjoule of head compute an image
     features_weight: float = Field(0.5, ge=0)  # of the decoder's relative error at the cut
     prefix_probability: float = Field(0.25, ge=0, le=1)  # of training on fewer timesteps
+    every_prefix: bool = False  # train on every number of timesteps at each step; costs more tail
+    self_distillation: float = Field(0.0, ge=0)  # weight of shorter prefixes on the whole's logits
+    ramp: float = Field(0.0, ge=0, le=1)  # part of the schedule in which both lambdas grow from 0
 
 
 class ExitSettings(Settings):
@@ -114,6 +123,7 @@ class TrainingConfig(Settings):
     neuron: NeuronSettings = NeuronSettings()
     loss: LossSettings = LossSettings()
     edge_exit: ExitSettings = ExitSettings()
+    precision: Precision = "auto"  # of forward passes; auto: bfloat16 where there are units for it
     head_bits: Literal[8, 32] = 32  # of the exported head's weights; 8 runs twice as fast
     uncut: Schedule
     cut: Schedule

@@ -4,63 +4,42 @@
          + features_weight * relative error of the decoder's features
          + lambda_bits * kilobits + lambda_energy * microjoules
 
-Kilobits: entropy of the bottleneck spikes of one image under a learned prior for each timestep and
-channel. Microjoules: mean firing rates times each layer's fan-out, 0.9 pJ an accumulate.
-Distillation: Hinton et al., arXiv 1503.02531.
+where the first two are means over the numbers of timesteps that a step decodes: all of them with
+``every_prefix``, else one, drawn. The lambdas grow from 0 over ``ramp``. Terms: ``lab.losses``.
 """
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.nn import functional
 
 from spikebottlenet.accounting.energy import ACCUMULATE_PJ, PJ_PER_UJ
 from spikebottlenet.accounting.operations import dense_accumulates
-from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.accuracy import top1
+from spikebottlenet.lab.config import LossSettings, TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
-from spikebottlenet.lab.loop import Run, train
-from spikebottlenet.lab.uncut import EVALUATION_BATCH
+from spikebottlenet.lab.loop import Batch, Run, train
+from spikebottlenet.lab.losses import batch_top1, bits_per_image, distillation_loss, ramp_factor
+from spikebottlenet.lab.precision import autocast
+from spikebottlenet.lab.workers import ALONE, Workers, workers
 from spikebottlenet.model.architecture import Architecture
 from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.resnet import ResNet18
-from spikebottlenet.model.split import SplitNetwork, SplitOutput
-
-
-def bits_per_image(output: SplitOutput, prior_logits: torch.Tensor, sites: int) -> torch.Tensor:
-    """Entropy of one image's spikes [T, B, C, H, W] under the prior, scaled to ``sites`` sites."""
-    spikes = output.spikes.float()
-    nats = functional.binary_cross_entropy_with_logits(
-        prior_logits[:, None, :, None, None].expand_as(spikes), spikes, reduction="mean"
-    )
-    return nats / float(np.log(2.0)) * sites
-
-
-def distillation_loss(
-    logits: torch.Tensor, teacher: torch.Tensor, temperature: float
-) -> torch.Tensor:
-    """KL divergence from the teacher at a temperature, times its square to keep gradients' size."""
-    divergence = functional.kl_div(
-        functional.log_softmax(logits / temperature, dim=1),
-        functional.log_softmax(teacher / temperature, dim=1),
-        reduction="batchmean",
-        log_target=True,
-    )
-    return divergence * temperature**2
+from spikebottlenet.model.split import SplitNetwork
 
 
 def cut_accuracy(
-    network: SplitNetwork, split: ImageSplit, pixels: PixelScale, timesteps: int
+    network: SplitNetwork,
+    split: ImageSplit,
+    pixels: PixelScale,
+    timesteps: int,
+    among: Workers = ALONE,
 ) -> float:
-    """Top-1 accuracy in percent with the first ``timesteps`` timesteps."""
-    right = 0
-    with torch.inference_mode():
-        for start in range(0, len(split), EVALUATION_BATCH):
-            batch = slice(start, start + EVALUATION_BATCH)
-            images = pixels.normalise(torch.from_numpy(split.images[batch]))
-            labels = torch.from_numpy(split.labels[batch])
-            right += int((network(images, timesteps).logits.argmax(1) == labels).sum())
-    return 100.0 * right / max(len(split), 1)
+    """Top-1 accuracy in percent with the first ``timesteps`` timesteps; each process must ask."""
+    device = next(network.parameters()).device
+    return top1(
+        lambda images: network(images, timesteps).logits, split, pixels, among=among, device=device
+    )
 
 
 def train_cut(
@@ -71,6 +50,8 @@ def train_cut(
     held_out: ImageSplit,
     pixels: PixelScale,
     folder: Path,
+    *,
+    tensorboard: bool = False,
 ) -> SplitNetwork:
     """Train the cut network by ``config.cut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
@@ -78,44 +59,67 @@ def train_cut(
     network = SplitNetwork(architecture, config.neuron.lif_params(), fused=config.neuron.fused)
     network.load_uncut(uncut.state_dict())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
-    uncut.eval().requires_grad_(False)
-    full_uj = torch.from_numpy(dense_accumulates(architecture) * ACCUMULATE_PJ / PJ_PER_UJ).float()
+    among = workers()
+    uncut.eval().requires_grad_(False).to(among.device)
+    full_uj = torch.from_numpy(dense_accumulates(architecture) * ACCUMULATE_PJ / PJ_PER_UJ)
+    full_uj = full_uj.float().to(among.device)
 
-    def batch_loss(
-        images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        shorter = float(torch.rand(())) < loss_settings.prefix_probability
-        received = int(torch.randint(1, timesteps + 1, ())) if shorter else timesteps
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+    def batch_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        received = _received(loss_settings, timesteps)
+        with autocast(config.precision, batch.images.device):
             with torch.no_grad():
-                features = uncut.features(images, architecture.after_stage)
+                features = uncut.features(batch.images, architecture.after_stage)
                 teacher = uncut.classify(features, architecture.after_stage).float()
-            output = network(images, received)
+            output = network(batch.images, received)
+            shorter = [
+                network.tail(output.spikes[:t]).float()
+                for t in range(1, received if loss_settings.every_prefix else 1)
+            ]
         logits = output.logits.float()
-        task = functional.cross_entropy(logits, labels, label_smoothing=config.cut.label_smoothing)
-        taught = distillation_loss(logits, teacher, loss_settings.temperature)
-        hint = functional.mse_loss(output.features, features) / features.square().mean()
+        share = loss_settings.distillation
+        task = torch.stack(
+            [
+                share * distillation_loss(each, teacher, loss_settings.temperature)
+                + (1.0 - share)
+                * functional.cross_entropy(
+                    each, batch.targets, label_smoothing=config.cut.label_smoothing
+                )
+                for each in (*shorter, logits)
+            ]
+        ).mean()
+        # Of all processes, as the error's mean is.
+        scale = among.mean(features.float().square().mean())
+        hint = functional.mse_loss(output.features.float(), features.float()) / scale
         bits = bits_per_image(output, network.prior_logits, architecture.spike_shape.bits)
         energy_uj = (output.rates * full_uj).sum()
-        share = loss_settings.distillation
+        ramp = ramp_factor(batch.progress, loss_settings.ramp)
         loss = (
-            share * taught
-            + (1.0 - share) * task
-            + loss_settings.features_weight * hint.float()
-            + loss_settings.lambda_bits * bits / 1000.0
-            + loss_settings.lambda_energy * energy_uj
+            task
+            + loss_settings.features_weight * hint
+            + ramp * loss_settings.lambda_bits * bits / 1000.0
+            + ramp * loss_settings.lambda_energy * energy_uj
         )
-        return loss, {
-            "train_top1": 100.0 * float((logits.argmax(1) == labels).float().mean()),
-            "hint": float(hint.detach()),
-            "bits": float(bits.detach()),
-            "accumulate_uj": float(energy_uj.detach()),
-            "bottleneck_rate": float(output.rates[-1].detach()),
+        parts = {
+            "train_top1": batch_top1(logits, batch.labels),
+            "hint": hint,
+            "bits": bits,
+            "accumulate_uj": energy_uj,
+            "bottleneck_rate": output.rates[-1],
         }
+        if shorter and loss_settings.self_distillation:
+            own = torch.stack(
+                [
+                    distillation_loss(each, logits.detach(), loss_settings.temperature)
+                    for each in shorter
+                ]
+            ).mean()
+            loss = loss + loss_settings.self_distillation * own
+            parts["self_distillation"] = own
+        return loss, parts
 
     def evaluate() -> dict[str, float]:
         return {
-            f"held_out_top1_t{t}": cut_accuracy(network, held_out, pixels, t)
+            f"held_out_top1_t{t}": cut_accuracy(network, held_out, pixels, t, among)
             for t in range(1, timesteps + 1)
         }
 
@@ -130,6 +134,15 @@ def train_cut(
             evaluate=evaluate,
             folder=folder,
             seed=config.seed,
+            tensorboard=tensorboard,
         )
     )
     return network.eval()
+
+
+def _received(settings: LossSettings, timesteps: int) -> int:
+    """Timesteps that this step's tail sees at the most; the same draw in every process."""
+    if settings.every_prefix:
+        return timesteps
+    shorter = float(torch.rand(())) < settings.prefix_probability
+    return int(torch.randint(1, timesteps + 1, ())) if shorter else timesteps

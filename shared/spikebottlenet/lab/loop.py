@@ -1,23 +1,44 @@
-"""The training loop: phases, learning rate, checkpoints every epoch, a log line every epoch."""
+"""The training loop: phases, learning rate, a checkpoint and a log line every epoch."""
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
+from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.augment import random_crop_flip
+from spikebottlenet.lab.averaged import copied, follow
+from spikebottlenet.lab.checkpoint import load_checkpoint, save_checkpoint
 from spikebottlenet.lab.config import Phase, Schedule
 from spikebottlenet.lab.data import ImageSplit
-from spikebottlenet.lab.muon import Muon
+from spikebottlenet.lab.epoch_log import Line, write_log
+from spikebottlenet.lab.mixing import mix
+from spikebottlenet.lab.optimizers import optimizers_of, rate_factor, set_rates
+from spikebottlenet.lab.scalars import Scalars
+from spikebottlenet.lab.shared_norm import share_norms
+from spikebottlenet.lab.standing import Standing
+from spikebottlenet.lab.stopping import StopFlag, TrainingStoppedError, stop_flag
+from spikebottlenet.lab.workers import Workers, workers
 from spikebottlenet.model.exact import PixelScale
 
-BatchLoss = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, dict[str, float]]]
-Evaluate = Callable[[], dict[str, float]]
+
+class Batch(NamedTuple):
+    """This process's part of a batch."""
+
+    images: torch.Tensor  # [B, 3, H, W], normalised
+    labels: torch.Tensor  # [B]
+    targets: torch.Tensor  # the labels, or [B, classes] shares of mixed images
+    progress: float  # of the whole schedule, [0, 1)
+
+
+BatchLoss = Callable[[Batch], tuple[torch.Tensor, Mapping[str, torch.Tensor]]]
+Evaluate = Callable[[], dict[str, float]]  # epochs are chosen by the last of these
 
 
 @dataclass(frozen=True)
@@ -33,118 +54,196 @@ class Run:
     evaluate: Evaluate
     folder: Path
     seed: int
+    tensorboard: bool = False
 
+    @property
+    def checkpoint(self) -> Path:
+        """Its newest checkpoint."""
+        return self.folder / f"{self.name}.pt"
 
-def rate_factor(progress: float, warmup: float) -> float:
-    """Learning rate over its peak at ``progress`` in [0, 1): linear up, then linear to zero."""
-    if progress < warmup:
-        return progress / warmup
-    return (1.0 - progress) / (1.0 - warmup)
+    @property
+    def log_path(self) -> Path:
+        """Its log."""
+        return self.folder / f"{self.name}.jsonl"
 
+    @property
+    def epochs(self) -> list[Phase]:
+        """The phase of each epoch."""
+        return [phase for phase in self.schedule.phases for _ in range(phase.epochs)]
 
-def _optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
-    convolutions = [
-        module.weight
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d) and module.in_channels > 3 and module.bias is None
-    ]
-    chosen = {id(weight) for weight in convolutions}
-    others = [p for p in network.parameters() if p.requires_grad and id(p) not in chosen]
-    return [
-        Muon(
-            [p for p in network.parameters() if id(p) in chosen and p.requires_grad],
-            lr=schedule.muon_lr,
-        ),
-        torch.optim.SGD(
-            others,
-            lr=schedule.sgd_lr,
-            momentum=0.9,
-            nesterov=True,
-            weight_decay=schedule.weight_decay,
-        ),
-    ]
-
-
-def _epochs(schedule: Schedule) -> list[Phase]:
-    return [phase for phase in schedule.phases for _ in range(phase.epochs)]
-
-
-def _batches(
-    run: Run, phase: Phase, generator: torch.Generator
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    images, labels = torch.from_numpy(run.split.images), torch.from_numpy(run.split.labels)
-    order = torch.randperm(len(labels), generator=generator)
-    batch = run.schedule.batch
-    for start in range(0, len(labels) - batch + 1, batch):
-        chosen = order[start : start + batch]
-        crops = random_crop_flip(
-            images[chosen], side=phase.side, pad=phase.pad, generator=generator
-        )
-        yield run.pixels.normalise(crops), labels[chosen]
-
-
-def _save(path: Path, state: dict[str, object]) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+    @property
+    def steps(self) -> int:
+        """Whole batches an epoch."""
+        return len(self.split) // self.schedule.batch
 
 
 def train(run: Run) -> None:
     """Train ``run.network`` in place, resuming from its last whole epoch where there is one.
 
-    Each epoch leaves ``NAME.pt`` (weights, optimizers, random state) and adds a line to
-    ``NAME.jsonl`` in ``run.folder``.
+    Each epoch leaves ``NAME.pt`` (weights, optimizers, random state, log), with the one before it
+    as ``NAME.previous.pt``, and a line in ``NAME.jsonl``, in ``run.folder``. With ``patience`` the
+    best epoch's weights are the result, with ``ema`` the mean ones: the last checkpoint holds them.
+
+    Raises:
+        ConfigError: the batch is larger than the split, or does not divide among the processes.
+        StoreError: a checkpoint cannot be written, or none can be read.
+        TrainingStoppedError: a signal came.
     """
+    among = workers()
+    among.share(run.schedule.batch)
+    if run.steps == 0:
+        raise ConfigError(
+            f"{run.name}.batch is {run.schedule.batch}, there are {len(run.split)} images to train "
+            "on: set it lower"
+        )
     run.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = run.folder / f"{run.name}.pt"
-    optimizers = _optimizers(run.network, run.schedule)
-    peaks = [[group["lr"] for group in o.param_groups] for o in optimizers]
+    run.network.to(among.device)
+    if among.count > 1:
+        share_norms(run.network)
+    standing = _begin(run, among)
+    if not standing.finished and standing.epochs_done < len(run.epochs):
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+        wanted = run.tensorboard and among.first
+        with (
+            Scalars(run.folder, run.name, standing.history, wanted=wanted) as scalars,
+            Progress(*columns, refresh_per_second=1, disable=not among.first) as bar,
+            stop_flag() as stop,
+        ):
+            _train_epochs(run, standing, among, scalars, bar, stop)
+    _settle(run, standing, among)
+
+
+def _begin(run: Run, among: Workers) -> Standing:
+    """From the checkpoint, or from nothing."""
     generator = torch.Generator().manual_seed(run.seed)
+    standing = Standing(optimizers_of(run.network, run.schedule), generator)
+    if run.schedule.ema:
+        standing.average = copied(run.network)
     torch.manual_seed(run.seed)
-    epochs, first = _epochs(run.schedule), 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, weights_only=True)
-        run.network.load_state_dict(state["network"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["torch_rng"])
-        first = state["epochs_done"]
-    steps = len(run.split) // run.schedule.batch
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, refresh_per_second=1) as bar:
-        task = bar.add_task(run.name, total=steps * len(epochs), completed=steps * first)
-        for epoch in range(first, len(epochs)):
-            started, sums = time.monotonic(), dict[str, float]()
-            run.network.train()
-            for step, (images, labels) in enumerate(_batches(run, epochs[epoch], generator)):
-                progress = (epoch * steps + step) / (steps * len(epochs))
-                factor = rate_factor(progress, run.schedule.warmup)
-                for optimizer, group_peaks in zip(optimizers, peaks, strict=True):
-                    for group, peak in zip(optimizer.param_groups, group_peaks, strict=True):
-                        group["lr"] = peak * factor
-                loss, parts = run.batch_loss(images, labels)
-                run.network.zero_grad(set_to_none=True)
-                loss.backward()
-                for optimizer in optimizers:
-                    optimizer.step()
-                for name, value in {"loss": float(loss.detach()), **parts}.items():
-                    sums[name] = sums.get(name, 0.0) + value / steps
-                bar.update(task, advance=1, description=f"{run.name} {epoch + 1}/{len(epochs)}")
-            run.network.eval()
-            line = {"epoch": epoch + 1, "side": epochs[epoch].side, **sums, **run.evaluate()}
-            line["seconds"] = time.monotonic() - started
-            rounded = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
-            with (run.folder / f"{run.name}.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(rounded) + "\n")
-            bar.console.print(f"{run.name} {json.dumps(rounded)}", soft_wrap=True)
-            _save(
-                checkpoint,
-                {
-                    "network": run.network.state_dict(),
-                    "optimizers": [o.state_dict() for o in optimizers],
-                    "generator": generator.get_state(),
-                    "torch_rng": torch.get_rng_state(),
-                    "epochs_done": epoch + 1,
-                },
-            )
+    state = load_checkpoint(run.checkpoint)
+    if state is not None:
+        standing.take_up(state, run.network, run.log_path)
+    among.wait()  # nobody writes before all have read
+    if among.first:
+        write_log(run.log_path, standing.history)
+    return standing
+
+
+def _train_epochs(
+    run: Run,
+    standing: Standing,
+    among: Workers,
+    scalars: Scalars,
+    bar: Progress,
+    stop: StopFlag,
+) -> None:
+    steps, epochs = run.steps, run.epochs
+    first = standing.epochs_done
+    task = bar.add_task(run.name, total=steps * len(epochs), completed=steps * first)
+    for epoch in range(first, len(epochs)):
+        started = time.monotonic()
+        sums = dict[str, torch.Tensor]()
+        run.network.train()
+        for step, batch in enumerate(_batches(run, epoch, standing.generator, among)):
+            for name, value in _step(run, standing, batch, epoch * steps + step, among).items():
+                sums[name] = sums[name] + value if name in sums else value
+            bar.update(task, advance=1, description=f"{run.name} {epoch + 1}/{len(epochs)}")
+            if signal_number := among.any(stop.signal_number):
+                raise _stopped(run, standing, signal_number)
+        means = {name: float(among.mean(value)) / steps for name, value in sums.items()}
+        found = _evaluated(run, standing)
+        line: Line = {"epoch": epoch + 1, "side": epochs[epoch].side, **means, **found}
+        line["seconds"] = time.monotonic() - started
+        line = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
+        standing.history.append(line)
+        by = next(reversed(found), "")
+        if run.schedule.patience and standing.newest_is_best(by):
+            standing.best = standing.average or copied(run.network)
+            standing.best = {name: value.clone() for name, value in standing.best.items()}
+        if among.first:
+            save_checkpoint(run.checkpoint, standing.state(run.network))
+            write_log(run.log_path, standing.history)
+            bar.console.print(f"{run.name} {json.dumps(line)}", soft_wrap=True)
+        scalars.add(line)
+        patience = run.schedule.patience
+        if patience and standing.epochs_without_better(by) >= patience:
+            bar.console.print(f"{run.name}: {patience} epochs without a better {by}: stopped early")
+            return
+        if signal_number := among.any(stop.signal_number):
+            raise _stopped(run, standing, signal_number)
+
+
+def _batches(run: Run, epoch: int, generator: torch.Generator, among: Workers) -> Iterator[Batch]:
+    """Whole batches drawn alike by every process, and this one's share of each."""
+    phase, size, steps = run.epochs[epoch], run.schedule.batch, run.steps
+    labels = torch.from_numpy(run.split.labels)
+    order = torch.randperm(len(labels), generator=generator)
+    share = among.share(size)
+    for step in range(steps):
+        chosen = order[step * size : (step + 1) * size]
+        images = torch.from_numpy(run.split.images[chosen.numpy()])  # alone these are in memory
+        crops = random_crop_flip(images, side=phase.side, pad=phase.pad, generator=generator)
+        normal, targets = mix(
+            run.pixels.normalise(crops),
+            labels[chosen],
+            schedule=run.schedule,
+            classes=len(run.split.class_names),
+            generator=generator,
+        )
+        yield Batch(
+            normal[share].to(among.device, non_blocking=True),
+            labels[chosen][share].to(among.device),
+            targets[share].to(among.device),
+            (epoch * steps + step) / (steps * len(run.epochs)),
+        )
+
+
+def _step(
+    run: Run, standing: Standing, batch: Batch, step: int, among: Workers
+) -> dict[str, torch.Tensor]:
+    """One step of the optimizers; what is to be logged of it."""
+    factor = rate_factor(batch.progress, run.schedule.warmup)
+    set_rates(standing.optimizers, run.schedule, factor)
+    loss, parts = run.batch_loss(batch)
+    run.network.zero_grad(set_to_none=True)
+    loss.backward()
+    among.average_gradients(run.network)
+    for optimizer in standing.optimizers:
+        optimizer.step()
+    if standing.average is not None:
+        follow(standing.average, run.network, decay=run.schedule.ema, step=step)
+    return {"loss": loss.detach().double()} | {k: v.detach().double() for k, v in parts.items()}
+
+
+def _evaluated(run: Run, standing: Standing) -> dict[str, float]:
+    """What the held-out part says of the weights that would be kept."""
+    run.network.eval()
+    if standing.average is None:
+        return run.evaluate()
+    trained = copied(run.network)
+    run.network.load_state_dict(standing.average)
+    found = run.evaluate()
+    run.network.load_state_dict(trained)
+    return found
+
+
+def _settle(run: Run, standing: Standing, among: Workers) -> None:
+    """Put the chosen weights into network and checkpoint, where they are not the last ones."""
+    run.network.eval()
+    chosen = standing.best or standing.average
+    if chosen is None or standing.finished:
+        return
+    run.network.load_state_dict(chosen)
+    standing.finished = True
+    if among.first:
+        save_checkpoint(run.checkpoint, standing.state(run.network))
+
+
+def _stopped(run: Run, standing: Standing, signal_number: int) -> TrainingStoppedError:
+    done = standing.epochs_done
+    kept = f"{run.checkpoint} holds {done} whole epochs" if done else "no epoch was whole yet"
+    return TrainingStoppedError(
+        f"stopped by signal {signal_number}: {kept} of {len(run.epochs)}; the same command goes on "
+        "from there",
+        signal_number,
+    )

@@ -5,26 +5,23 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from spikebottlenet.lab.accuracy import top1
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
-from spikebottlenet.lab.loop import Run, train
+from spikebottlenet.lab.loop import Batch, Run, train
+from spikebottlenet.lab.losses import batch_top1
+from spikebottlenet.lab.precision import autocast
+from spikebottlenet.lab.workers import ALONE, Workers, workers
 from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.resnet import ResNet18
 
-EVALUATION_BATCH = 250
 
-
-def uncut_accuracy(network: ResNet18, split: ImageSplit, pixels: PixelScale) -> float:
-    """Top-1 accuracy in percent."""
-    right = 0
-    with torch.inference_mode():
-        for start in range(0, len(split), EVALUATION_BATCH):
-            images = pixels.normalise(
-                torch.from_numpy(split.images[start : start + EVALUATION_BATCH])
-            )
-            labels = torch.from_numpy(split.labels[start : start + EVALUATION_BATCH])
-            right += int((network(images).argmax(1) == labels).sum())
-    return 100.0 * right / max(len(split), 1)
+def uncut_accuracy(
+    network: ResNet18, split: ImageSplit, pixels: PixelScale, among: Workers = ALONE
+) -> float:
+    """Top-1 accuracy in percent; with several processes each one must ask."""
+    device = next(network.parameters()).device
+    return top1(network, split, pixels, among=among, device=device)
 
 
 def train_uncut(
@@ -33,21 +30,26 @@ def train_uncut(
     held_out: ImageSplit,
     pixels: PixelScale,
     folder: Path,
+    *,
+    tensorboard: bool = False,
 ) -> ResNet18:
     """Train the un-cut network by ``config.uncut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
     network = ResNet18(width=config.network.width, classes=len(train_split.class_names))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
 
-    def batch_loss(
-        images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, dict[str, float]]:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits = network(images).float()
+    def batch_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        with autocast(config.precision, batch.images.device):
+            logits = network(batch.images).float()
         loss = functional.cross_entropy(
-            logits, labels, label_smoothing=config.uncut.label_smoothing
+            logits, batch.targets, label_smoothing=config.uncut.label_smoothing
         )
-        return loss, {"train_top1": 100.0 * float((logits.argmax(1) == labels).float().mean())}
+        return loss, {"train_top1": batch_top1(logits, batch.labels)}
+
+    among = workers()
+
+    def evaluate() -> dict[str, float]:
+        return {"held_out_top1": uncut_accuracy(network, held_out, pixels, among)}
 
     train(
         Run(
@@ -57,9 +59,10 @@ def train_uncut(
             split=train_split,
             pixels=pixels,
             batch_loss=batch_loss,
-            evaluate=lambda: {"held_out_top1": uncut_accuracy(network, held_out, pixels)},
+            evaluate=evaluate,
             folder=folder,
             seed=config.seed,
+            tensorboard=tensorboard,
         )
     )
     return network.eval()

@@ -1,0 +1,88 @@
+"""One folder, one training: its config kept, one process at a time, and an un-cut network lent."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from spikebottlenet.config import read_yaml
+from spikebottlenet.durable_folder import InUseError, exclusive
+from spikebottlenet.errors import ConfigError
+from spikebottlenet.lab.checkpoint import load_checkpoint, replace_file
+from spikebottlenet.lab.compose import ConfigSource
+from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.workers import Workers
+
+CONFIG = "config.yaml"
+_LOCK = ".lock"
+_UNCUT_PARTS = {"seed", "data", "network", "uncut", "precision"}
+
+
+@contextmanager
+def claimed(out: Path, source: ConfigSource, among: Workers) -> Iterator[None]:
+    """Keep a training folder for one config, and for one training at a time.
+
+    Raises:
+        ConfigError: the folder holds a training by another config, or one that still runs.
+        StoreError: nothing can be written there.
+    """
+    if not among.first:
+        yield
+        return
+    try:
+        with exclusive(out / _LOCK):
+            kept = out / CONFIG
+            if not kept.exists():
+                replace_file(kept, source.text.encode())
+            elif not _means_the_same(kept, source):
+                raise ConfigError(
+                    f"{out} holds a training by another config than {source.path} (see {kept}): "
+                    "give another --out, or that config"
+                )
+            yield
+    except InUseError as error:
+        raise ConfigError(
+            f"another process trains in {out}: wait for its end, or give another --out"
+        ) from error
+
+
+def _means_the_same(kept: Path, source: ConfigSource) -> bool:
+    try:
+        return TrainingConfig.parse(read_yaml(kept), source=str(kept)) == source.config
+    except ConfigError:
+        return False
+
+
+def uncut_part(config: TrainingConfig) -> dict[str, Any]:
+    """The settings that make the un-cut network; what is equal in them may share one."""
+    return config.model_dump(mode="json", include=_UNCUT_PARTS)
+
+
+def take_uncut(lender: Path, out: Path, config: TrainingConfig) -> None:
+    """Begin with another run's un-cut network, unless this one has its own.
+
+    Raises:
+        ConfigError: the other run has none, or trained it by other settings.
+    """
+    checkpoint, log = lender / "uncut.pt", lender / "uncut.jsonl"
+    if (out / checkpoint.name).exists():
+        return
+    kept = lender / CONFIG
+    if not checkpoint.exists():
+        raise ConfigError(f"no un-cut network in {lender}: found no {checkpoint.name}")
+    theirs = uncut_part(TrainingConfig.parse(read_yaml(kept), source=str(kept)))
+    ours = uncut_part(config)
+    differing = sorted(name for name in ours if ours[name] != theirs[name])
+    if differing:
+        raise ConfigError(
+            f"the un-cut network in {lender} was trained by other settings ({differing} differ): "
+            "train one by these, or take those"
+        )
+    state = load_checkpoint(checkpoint)
+    epochs = sum(phase.epochs for phase in config.uncut.phases)
+    if state is None or not (state.get("finished") or state["epochs_done"] >= epochs):
+        raise ConfigError(f"the un-cut network in {lender} is not whole: train it to its end")
+    if log.exists():
+        shutil.copyfile(log, out / log.name)
+    replace_file(out / checkpoint.name, checkpoint.read_bytes())
