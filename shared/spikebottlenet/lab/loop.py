@@ -19,6 +19,7 @@ from spikebottlenet.lab.config import Phase, Schedule
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.epoch_log import Line, write_log
 from spikebottlenet.lab.mixing import mix
+from spikebottlenet.lab.onednn_fault import without_fault
 from spikebottlenet.lab.optimizers import optimizers_of, rate_factor, set_rates
 from spikebottlenet.lab.scalars import Scalars
 from spikebottlenet.lab.shared_norm import share_norms
@@ -108,6 +109,7 @@ def train(run: Run) -> None:
             Scalars(run.folder, run.name, standing.history, wanted=wanted) as scalars,
             Progress(*columns, refresh_per_second=1, disable=not among.first) as bar,
             stop_flag() as stop,
+            without_fault(run.network, among.device),
         ):
             _train_epochs(run, standing, among, scalars, bar, stop)
     _settle(run, standing, among)
