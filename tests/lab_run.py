@@ -10,7 +10,6 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
-import yaml
 
 CONFIG: dict[str, Any] = {
     "data": {"name": "given by --data", "side": 8, "held_out": 16},
@@ -43,7 +42,7 @@ def write_data(folder: Path, count: int = 64) -> Path:
 
 def write_config(path: Path, **over: Any) -> Path:
     """The tiny config, some of its parts replaced."""
-    path.write_text(yaml.safe_dump({**CONFIG, **over}))
+    path.write_text(json.dumps({**CONFIG, **over}))  # YAML too, and without aliases
     return path
 
 

@@ -15,6 +15,7 @@ from spikebottlenet.cli import (
     profile,
     results,
     send,
+    sweep,
     tokens,
     train,
 )
@@ -33,6 +34,7 @@ app.command("send")(send.send)
 app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
 app.command("health")(health.health)

@@ -6,7 +6,8 @@ For a weight W [out, in, k, k] seen as a matrix [out, in * k * k] with gradient 
 
 ``orthogonalise`` is five Newton-Schulz steps of the odd quintic 3.4445 x - 4.7750 x^3 + 2.0315 x^5,
 which drives every singular value to about 1. W keeps the Frobenius norm sqrt(out), as batch norm
-behind it makes its scale free, so ``lr`` is a relative step. Source: Jordan et al., "Muon: An
+behind it makes its scale free, so ``lr`` is a relative step. The steps run in bfloat16 where the
+processor has units for it. Source: Jordan et al., "Muon: An
 optimizer for hidden layers in neural networks", 2024. PyTorch's own Muon takes matrices only.
 """
 
@@ -14,13 +15,16 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from spikebottlenet.lab.precision import has_bfloat16
+
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(gradient: torch.Tensor, steps: int = 5) -> torch.Tensor:
     """Approximate U V^T of the singular value decomposition of a matrix [rows, columns]."""
     a, b, c = _NEWTON_SCHULZ
-    x: torch.Tensor = gradient.to(torch.bfloat16)
+    units = has_bfloat16(gradient.device.type)
+    x: torch.Tensor = gradient.to(torch.bfloat16 if units else torch.float32)
     wide = x.shape[0] <= x.shape[1]
     if not wide:
         x = x.T

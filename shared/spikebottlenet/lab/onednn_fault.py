@@ -6,7 +6,8 @@ a workspace: the process crashes, or its gradients are wrong. Reported as uxlfou
 Only toy networks have such layers; they train without oneDNN.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -14,7 +15,8 @@ from torch import nn
 _VECTOR = 16  # floats of the widest register
 
 
-def without_fault(network: nn.Module, device: torch.device) -> AbstractContextManager[None]:
+@contextmanager
+def without_fault(network: nn.Module, device: torch.device) -> Iterator[None]:
     """Around training: torch's own convolutions, where a layer would be met by it."""
     met = device.type == "cpu" and any(
         isinstance(module, nn.Conv2d)
@@ -23,7 +25,10 @@ def without_fault(network: nn.Module, device: torch.device) -> AbstractContextMa
         and module.in_channels < _VECTOR
         for module in network.modules()
     )
-    if not met:
-        return nullcontext()
-    flags: AbstractContextManager[None] = torch.backends.mkldnn.flags(enabled=False)
-    return flags
+    before = torch._C._get_mkldnn_enabled()
+    # `torch.backends.mkldnn.flags` warns of Intel GPUs, whatever is set by it.
+    torch._C._set_mkldnn_enabled(before and not met)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)

@@ -43,7 +43,7 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """Normalise [B, C, H, W]."""
         if not self.training or not distributed.is_initialized():
             return super().forward(features)
-        wide = features.float()
+        wide = features if features.dtype == torch.float64 else features.float()
         mean = _mean(wide.mean(dim=(0, 2, 3)))
         centred = wide - mean[:, None, None]
         variance = _mean(centred.square().mean(dim=(0, 2, 3)))
