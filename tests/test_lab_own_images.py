@@ -23,7 +23,7 @@ TINY = {
     "bottleneck": {"after_stage": 1, "channels": 8},
     "edge_exit": {"hidden": 16, "epochs": 10},
     "uncut": {"batch": 16, "phases": [{"epochs": 3, "side": 16, "pad": 1}]},
-    "cut": {"batch": 16, "phases": [{"epochs": 8, "side": 16, "pad": 1}]},
+    "cut": {"batch": 16, "phases": [{"epochs": 5, "side": 16, "pad": 1}]},
 }
 
 
