@@ -8,23 +8,37 @@ from spikebottlenet.model.exact import ExactHead, parameter_names
 
 
 def plain_layers(head: ExactHead, pixels: torch.Tensor) -> list[torch.Tensor]:
-    """Spikes float64 [T, B, C, H, W] of every layer, for uint8 pixels [B, side, side, 3]."""
+    """What every layer sends on, float64 [T, B, C, H, W], for uint8 pixels [B, side, side, 3]."""
     image = pixels.double() - torch.tensor(head.mean_colour).double()
     image = image.permute(0, 3, 1, 2)
     layers: list[torch.Tensor] = []
+    currents: list[torch.Tensor] = []
     for layer in head_layers(head.architecture):
         names, bias_name = parameter_names(layer)
-        potential, steps = torch.zeros(()), []
+        potential, steps, passed_on = torch.zeros(()), [], []
         for t in range(head.architecture.timesteps):
             current = head.weights[bias_name].double()[None, :, None, None]
             for synapse, name in zip(layer.synapses, names, strict=True):
-                source = image if synapse.source == IMAGE else layers[synapse.source][t]
+                before = currents if synapse.membrane else layers
+                source = image if synapse.source == IMAGE else before[synapse.source][t]
                 if name is not None:
                     weight, pad = head.weights[name].double(), synapse.kernel // 2
-                    source = functional.conv2d(source, weight, stride=synapse.stride, padding=pad)
+                    source = functional.conv2d(
+                        source, weight, stride=synapse.stride, padding=pad, groups=synapse.groups
+                    )
                 current = current + source
-            potential = head.architecture.leak * potential + current
-            steps.append((potential >= 1.0).double())
-            potential = potential - steps[-1]
+            potential = layer.leak * potential + current
+            fired = (potential >= 1.0).double()
+            hard = head.architecture.reset == "hard"
+            potential = torch.where(fired > 0, 0.0, potential) if hard else potential - fired
+            passed_on.append(current)
+            if layer.pool:
+                fired = functional.max_pool2d(fired, 3, 2, padding=1)
+            if layer.gate is not None:
+                other = layers[layer.gate.source][t]
+                both = {"sew_and": fired * other, "sew_iand": (1 - fired) * other}
+                fired = both.get(layer.gate.residual.value, fired + other)
+            steps.append(fired)
         layers.append(torch.stack(steps))
+        currents.append(torch.stack(passed_on))
     return layers

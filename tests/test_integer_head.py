@@ -185,9 +185,9 @@ def test_first_timestep_fires_as_without_rounding() -> None:
 
 
 def test_a_leak_whose_sums_would_not_be_exact_is_refused() -> None:
-    architecture = Architecture(width=8, classes=10, after_stage=1, leak=0.3)
+    architecture = Architecture(width=8, classes=10, after_stage=1, leak=0.3125)
     folded = fold_head(trained_like(architecture), architecture, SCALE)
-    with pytest.raises(ConfigError, match=r"leak is 0\.3, .* multiple of 0\.25"):
+    with pytest.raises(ConfigError, match=r"leak is 0\.3125, .* multiple of 0\.25"):
         quantise_head(folded, architecture)
 
 

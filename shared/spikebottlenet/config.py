@@ -5,6 +5,7 @@ nesting, no alias.
 """
 
 import difflib
+import re
 import reprlib
 from pathlib import Path
 from typing import Any, Self
@@ -50,12 +51,25 @@ class Settings(BaseModel):
 def _explain(model: type[BaseModel], detail: Any) -> str:
     path = [part for part in detail["loc"] if isinstance(part, str)]
     name = _shorten(".".join(str(part) for part in detail["loc"]))
+    if detail["type"] in ("enum", "literal_error"):
+        return f"{name}: {_nearest_choice(detail)}"
+    if detail["type"] == "value_error" and isinstance(detail["input"], BaseModel | dict):
+        # Of a whole model: its message says what was found.
+        return f"{name}: {detail['ctx']['error']}" if name else str(detail["ctx"]["error"])
     if detail["type"] != "extra_forbidden":
         return f"{name}: {detail['msg']}, found {reprlib.repr(detail['input'])}"
     known = sorted(_known_keys(model, path[:-1]))
     near = difflib.get_close_matches(_shorten(path[-1]), known, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key {name!r}: {hint}"
+
+
+def _nearest_choice(detail: Any) -> str:
+    """What a value of a few should have been; pydantic's message names them all."""
+    found = f"{detail['msg']}, found {reprlib.repr(detail['input'])}"
+    choices = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+    near = difflib.get_close_matches(_shorten(str(detail["input"])), choices, n=1, cutoff=0.3)
+    return f"{found}: did you mean {near[0]!r}?" if near else found
 
 
 def _shorten(name: str) -> str:

@@ -1,15 +1,23 @@
 """Training settings: frozen, one model a part, checked when read."""
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.config import Settings
-from spikebottlenet.model.architecture import Architecture
-from spikebottlenet.model.exact import PixelScale
+from spikebottlenet.errors import ConfigError
+from spikebottlenet.model.architecture import Architecture, stage_number
+from spikebottlenet.model.backbones import Backbone, Stem
+from spikebottlenet.model.exact import PixelScale, check_exact
+from spikebottlenet.model.integer_head import check_eight_bit
+from spikebottlenet.model.layers import Reset, Residual, TailKind
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.surrogate import Surrogate
+
+_ANY_CLASSES = 2  # how many there are is the data's to say
+_EIGHT = 8  # bits
 
 
 class DataSettings(Settings):
@@ -54,16 +62,21 @@ class Schedule(Settings):
 
 
 class NetworkSettings(Settings):
-    """The un-cut network."""
+    """The un-cut network, and how the cut one spikes."""
 
-    backbone: Literal["resnet18"] = "resnet18"
+    backbone: Backbone = Backbone.RESNET18
+    stem: Stem = Stem.CIFAR
     width: int = Field(64, ge=4)
+    weights: Path | None = None  # published ones that the un-cut network starts from
+    residual: Residual = Residual.SUM  # form of the head's shortcuts
+    tail: TailKind = TailKind.ANN
 
 
 class BottleneckSettings(Settings):
     """Where the network is cut and what crosses the cut."""
 
-    after_stage: int = Field(2, ge=1, le=4)
+    cut: str | None = None  # by name, `layer2` or `block6`; takes the place of after_stage
+    after_stage: int = Field(2, ge=1)
     timesteps: int = Field(2, ge=1, le=32)
     channels: int = Field(16, ge=1)
     stride: int = Field(2, ge=1, le=4)
@@ -74,13 +87,24 @@ class NeuronSettings(Settings):
 
     threshold: float = Field(1.0, gt=0)
     leak: float = Field(0.5, ge=0, le=1)
+    learn_threshold: bool = False  # of each layer, from there
+    learn_leak: bool = False  # of each layer, in quarters
+    reset: Reset = Reset.SOFT
     surrogate: Literal["triangle", "arctan", "sigmoid"] = "triangle"
     surrogate_width: float = Field(1.0, gt=0)
     fused: bool = True  # compile the loop over timesteps (needs a C++ compiler)
 
     def lif_params(self) -> LIFParams:
         """The neuron's constants."""
-        return LIFParams(self.threshold, self.leak, Surrogate(self.surrogate), self.surrogate_width)
+        return LIFParams(
+            threshold=self.threshold,
+            leak=self.leak,
+            surrogate=Surrogate(self.surrogate),
+            surrogate_width=self.surrogate_width,
+            reset=self.reset,
+            learn_threshold=self.learn_threshold,
+            learn_leak=self.learn_leak,
+        )
 
 
 class LossSettings(Settings):
@@ -118,13 +142,43 @@ class TrainingConfig(Settings):
     uncut: Schedule
     cut: Schedule
 
+    @model_validator(mode="after")
+    def _can_be_exported(self) -> Self:
+        """Refuse at birth what could not be exported after hours of training."""
+        architecture = self.architecture(_ANY_CLASSES)
+        try:
+            check_exact(architecture)
+            if self.head_bits == _EIGHT:
+                check_eight_bit(architecture)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @property
+    def after_stage(self) -> int:
+        """Number of the stage that the network is cut after."""
+        cut, stage = self.bottleneck.cut, self.bottleneck.after_stage
+        if cut is None:
+            return stage
+        named = stage_number(self.network.backbone, cut)
+        if "after_stage" in self.bottleneck.model_fields_set and named != stage:
+            raise ValueError(
+                f"cut {cut!r} is after stage {named}, after_stage is {stage}: give one"
+            )
+        return named
+
     def architecture(self, classes: int) -> Architecture:
         """What this training makes, for a data set of so many classes."""
         return Architecture(
+            backbone=self.network.backbone,
+            stem=self.network.stem,
+            residual=self.network.residual,
+            tail=self.network.tail,
+            reset=self.neuron.reset,
             width=self.network.width,
             classes=classes,
             side=self.data.side,
-            after_stage=self.bottleneck.after_stage,
+            after_stage=self.after_stage,
             timesteps=self.bottleneck.timesteps,
             channels=self.bottleneck.channels,
             stride=self.bottleneck.stride,

@@ -23,8 +23,8 @@ from spikebottlenet.lab.loop import Run, train
 from spikebottlenet.lab.uncut import EVALUATION_BATCH
 from spikebottlenet.model.architecture import Architecture
 from spikebottlenet.model.exact import PixelScale
-from spikebottlenet.model.resnet import ResNet18
 from spikebottlenet.model.split import SplitNetwork, SplitOutput
+from spikebottlenet.model.uncut import UncutNetwork
 
 
 def bits_per_image(output: SplitOutput, prior_logits: torch.Tensor, sites: int) -> torch.Tensor:
@@ -66,7 +66,7 @@ def cut_accuracy(
 def train_cut(
     config: TrainingConfig,
     architecture: Architecture,
-    uncut: ResNet18,
+    uncut: UncutNetwork,
     train_split: ImageSplit,
     held_out: ImageSplit,
     pixels: PixelScale,

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from spikebottlenet.accounting.operations import (
     ann_head_macs,
     dense_accumulates,
+    fixed_accumulates,
     stem_macs,
     tail_macs,
 )
@@ -46,11 +47,12 @@ def count_operations(architecture: Architecture) -> OperationCounts:
     return OperationCounts(
         stem_macs=stem_macs(architecture),
         ann_head_macs=ann_head_macs(architecture),
+        fixed_accumulates=fixed_accumulates(architecture),
         tail_macs=tuple(tail_macs(architecture, t + 1) for t in range(architecture.timesteps)),
         head_layers=tuple(
             LayerOperations(
                 name=layer.name,
-                neurons=layer.channels * layer.side**2,
+                neurons=layer.channels * layer.neuron_side**2,
                 dense_accumulates=int(dense),
             )
             for layer, dense in layers
@@ -73,7 +75,7 @@ def export_bundle(
     they fit what will really be sent.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    architecture = config.architecture(len(train_split.class_names))
+    architecture = network.head.learned(config.architecture(len(train_split.class_names)))
     scale = config.data.scale
     head = ExactHead(architecture, fold_head(network.head, architecture, scale), scale.mean_colour)
     write_head(eight_bit(head) if config.head_bits == EIGHT else head, folder)

@@ -1,8 +1,8 @@
 """A bundle's head as an ONNX graph, written node by node from the layer description.
 
 Input ``pixels`` uint8 [B, side, side, 3]. Outputs ``spikes`` uint8 [T, B, C, H, W] and, for each
-neuron layer i, ``activity_i`` [B, H, W], its spikes summed over timesteps and channels: float32
-from the exact head here, int32 from the 8-bit one (``lab.onnx_integer_head``).
+neuron layer i, ``activity_i`` [B, H, W], what it sends on, summed over timesteps and channels:
+float32 from the exact head here, int32 from the 8-bit one (``lab.onnx_integer_head``).
 """
 
 import numpy as np
@@ -11,9 +11,10 @@ from onnx import TensorProto, helper
 
 from spikebottlenet.lab.onnx_graph import Graph
 from spikebottlenet.lab.onnx_integer_head import onnx_integer_head
-from spikebottlenet.model.architecture import IMAGE, head_layers
+from spikebottlenet.model.architecture import IMAGE, NeuronLayer, head_layers
 from spikebottlenet.model.exact import ExactHead, parameter_names
 from spikebottlenet.model.integer_head import IntegerHead
+from spikebottlenet.model.layers import POOL_KERNEL, POOL_STRIDE, Reset, Residual
 
 _OPSET = 17  # every runtime since 2022 reads it
 _IR_VERSION = 8
@@ -25,7 +26,6 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
         return onnx_integer_head(head)
     architecture = head.architecture
     graph = Graph()
-    leak = graph.constant("leak", np.float32(architecture.leak))
     one = graph.constant("one", np.float32(1.0))
     first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
     channel_axis = graph.constant("channel_axis", np.array([1], dtype=np.int64))
@@ -33,6 +33,8 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
     image = graph.add("Sub", graph.add("Cast", "pixels", to=TensorProto.FLOAT), colour)
     image = graph.add("Transpose", image, perm=[0, 3, 1, 2])
     spikes: list[list[str]] = []
+    every_current: list[list[str]] = []
+    leaks: dict[float, str] = {}
     outputs = []
     for index, layer in enumerate(head_layers(architecture)):
         names, bias_name = parameter_names(layer)
@@ -44,7 +46,13 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
         for t in range(1 if constant_input else architecture.timesteps):
             parts = []
             for order, (synapse, name) in enumerate(zip(layer.synapses, names, strict=True)):
-                source = image if synapse.source == IMAGE else spikes[synapse.source][t]
+                if synapse.source == IMAGE:
+                    source = image
+                elif synapse.membrane:
+                    passed = every_current[synapse.source]
+                    source = passed[min(t, len(passed) - 1)]
+                else:
+                    source = spikes[synapse.source][t]
                 if name is not None:
                     pad = synapse.kernel // 2
                     source = graph.add(
@@ -54,12 +62,19 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
                         *((bias_name,) if order == 0 else ()),
                         kernel_shape=[synapse.kernel] * 2,
                         strides=[synapse.stride] * 2,
+                        group=synapse.groups,
                         # Symmetric as in training, whatever the stride.
                         pads=[pad] * 4,
                     )
                 parts.append(source)
             currents.append(parts[0] if len(parts) == 1 else graph.add("Add", *parts))
-        steps = _lif(graph, currents, architecture.timesteps, leak, one)
+        every_current.append(currents)
+        if layer.leak not in leaks:
+            name = f"leak_{len(leaks)}" if leaks else "leak"
+            leaks[layer.leak] = graph.constant(name, np.float32(layer.leak))
+        leak, timesteps = leaks[layer.leak], architecture.timesteps
+        fired = _lif(graph, currents, timesteps, leak, one, architecture.reset)
+        steps = [_sent_on(graph, layer, step, t, spikes, one) for t, step in enumerate(fired)]
         spikes.append(steps)
         total = steps[0]
         for step in steps[1:]:
@@ -86,7 +101,9 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
     return model
 
 
-def _lif(graph: Graph, currents: list[str], timesteps: int, leak: str, one: str) -> list[str]:
+def _lif(
+    graph: Graph, currents: list[str], timesteps: int, leak: str, one: str, reset: Reset
+) -> list[str]:
     """Spikes of each timestep, by the equations of ``model.neuron`` with threshold 1."""
     spikes: list[str] = []
     potential: str | None = None
@@ -98,5 +115,30 @@ def _lif(graph: Graph, currents: list[str], timesteps: int, leak: str, one: str)
             potential = graph.add("Add", graph.add("Mul", potential, leak), current)
         fired = graph.add("GreaterOrEqual", potential, one)
         spikes.append(graph.add("Cast", fired, to=TensorProto.FLOAT))
-        potential = graph.add("Sub", potential, spikes[-1])
+        taken = spikes[-1]
+        if reset is Reset.HARD:
+            taken = graph.add("Mul", potential, taken)
+        potential = graph.add("Sub", potential, taken)
     return spikes
+
+
+def _sent_on(
+    graph: Graph, layer: NeuronLayer, fired: str, t: int, spikes: list[list[str]], one: str
+) -> str:
+    """What a layer sends on at timestep t (``model.head.sent_on``)."""
+    if layer.gate is not None:
+        other = spikes[layer.gate.source][t]
+        if layer.gate.residual is Residual.SEW_ADD:
+            return graph.add("Add", fired, other)
+        if layer.gate.residual is Residual.SEW_IAND:
+            fired = graph.add("Sub", one, fired)
+        return graph.add("Mul", fired, other)
+    if layer.pool:
+        return graph.add(
+            "MaxPool",
+            fired,
+            kernel_shape=[POOL_KERNEL] * 2,
+            strides=[POOL_STRIDE] * 2,
+            pads=[POOL_KERNEL // 2] * 4,
+        )
+    return fired

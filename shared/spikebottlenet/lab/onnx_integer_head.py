@@ -13,6 +13,7 @@ from spikebottlenet.lab.onnx_graph import Graph
 from spikebottlenet.model.architecture import IMAGE, Synapse, head_layers
 from spikebottlenet.model.exact import parameter_names
 from spikebottlenet.model.integer_head import LOWEST, THRESHOLD, IntegerHead, scale_name
+from spikebottlenet.model.layers import POOL_KERNEL, POOL_STRIDE, Gate, Reset, Residual
 
 _OPSET = 18
 _IR_VERSION = 8
@@ -69,6 +70,7 @@ class _Neurons(Graph):
             kernel_shape=[synapse.kernel] * 2,
             strides=[synapse.stride] * 2,
             pads=[synapse.kernel // 2] * 4,
+            group=synapse.groups,
         )
 
     def stem(self, head: IntegerHead, name: str, bias: str, synapse: Synapse) -> str:
@@ -87,26 +89,30 @@ class _Neurons(Graph):
         units = self.add("QuantizeLinear", current, self.scale(1 / THRESHOLD), self.zero(_ZERO))
         return self.add("Transpose", units, perm=[0, 2, 3, 1])
 
-    def fire(self, currents: list[str], leak: float) -> list[str]:
+    def fire(self, currents: list[str], leak: float, reset: Reset) -> list[str]:
         """Spikes of each timestep; the last one's potential is never written down."""
         spikes: list[str] = []
         rest = ""
+        rest_zero = _ZERO if reset is Reset.HARD else _REST_ZERO
         for t, current in enumerate(currents):
             if t and t == len(currents) - 1:
                 # 2 * (leak * rest + current) - 126 is 1 or more where rounding reaches 64.
                 above = self.sum(
-                    (rest, leak, _REST_ZERO), (current, 1.0, _ZERO + THRESHOLD - 1), (0.5, 0)
+                    (rest, leak, rest_zero), (current, 1.0, _ZERO + THRESHOLD - 1), (0.5, 0)
                 )
                 spikes.append(self.at_most_one(above))
                 break
             potential = current
             if t:
-                potential = self.sum((rest, leak, _REST_ZERO), (current, 1.0, _ZERO), (1.0, _ZERO))
+                potential = self.sum((rest, leak, rest_zero), (current, 1.0, _ZERO), (1.0, _ZERO))
             above = self.sum(
                 (potential, 1.0, _ZERO + THRESHOLD - 1), (self.zero(0), 1.0, 0), (1.0, 0)
             )
             spikes.append(self.at_most_one(above))
-            if t < len(currents) - 1:
+            if t < len(currents) - 1 and reset is Reset.HARD:
+                fired = self.add("Cast", spikes[-1], to=TensorProto.BOOL)
+                rest = self.add("Where", fired, self.zero(_ZERO), potential)
+            elif t < len(currents) - 1:
                 # 255 - spike; read with zero 254 it is 1 where nothing fired. The potential with
                 # the threshold added there has its 0 one threshold higher: that is the reset.
                 silent = self.add("BitwiseNot", spikes[-1])
@@ -114,6 +120,27 @@ class _Neurons(Graph):
                     (potential, 1.0, _ZERO), (silent, float(THRESHOLD), 254), (1.0, _ZERO)
                 )
         return spikes
+
+    def gated(self, fired: str, gate: Gate, other: str) -> str:
+        """Spikes put together with those of a shortcut (``model.head.sent_on``)."""
+        if gate.residual is Residual.SEW_AND:
+            return self.add("Min", fired, other)
+        if gate.residual is Residual.SEW_IAND:
+            # 255 - spike, read with zero 255, is minus the spike; nothing is below the byte 0.
+            taken = self.add("BitwiseNot", fired)
+            return self.sum((other, 1.0, 0), (taken, 1.0, 255), (1.0, 0))
+        return self.sum((fired, 1.0, 0), (other, 1.0, 0), (1.0, 0))
+
+    def pooled(self, fired: str) -> str:
+        """Spikes [B, H, W, C] max-pooled."""
+        found = self.add(
+            "MaxPool",
+            self.add("Transpose", fired, perm=[0, 3, 1, 2]),
+            kernel_shape=[POOL_KERNEL] * 2,
+            strides=[POOL_STRIDE] * 2,
+            pads=[POOL_KERNEL // 2] * 4,
+        )
+        return self.add("Transpose", found, perm=[0, 2, 3, 1])
 
 
 def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
@@ -123,8 +150,11 @@ def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
     graph = _Neurons()
     first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
     spikes: list[str] = []
+    currents: list[str] = []
     outputs = []
-    for index, layer in enumerate(head_layers(architecture)):
+    layers = head_layers(architecture)
+    passed_on = {s.source for layer in layers for s in layer.synapses if s.membrane}
+    for index, layer in enumerate(layers):
         names, bias_name = parameter_names(layer)
         bias = graph.constant(bias_name, head.weights[bias_name].numpy())
         current = ""
@@ -133,7 +163,9 @@ def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
                 current = graph.stem(head, str(name), bias, synapse)
                 continue
             source = spikes[synapse.source]
-            if name is None:
+            if synapse.membrane:
+                meaning = (currents[synapse.source], 1.0, _ZERO)
+            elif name is None:
                 meaning = (source, float(THRESHOLD), 0)
             else:
                 part = graph.convolution(head, source, name, bias if order == 0 else None, synapse)
@@ -145,8 +177,14 @@ def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
             )
         constant = layer.synapses[0].source == IMAGE
         steps = [current] * timesteps if constant else graph.split(current, timesteps)
-        fired = graph.fire(steps, architecture.leak)
-        spikes.append(graph.add("Concat", *fired, axis=0) if timesteps > 1 else fired[0])
+        many = timesteps > 1
+        expanded = constant and many and index in passed_on
+        currents.append(graph.add("Concat", *steps, axis=0) if expanded else current)
+        fired = graph.fire(steps, layer.leak, architecture.reset)
+        sent = graph.add("Concat", *fired, axis=0) if many else fired[0]
+        if layer.gate is not None:
+            sent = graph.gated(sent, layer.gate, spikes[layer.gate.source])
+        spikes.append(graph.pooled(sent) if layer.pool else sent)
         ones = graph.constant(f"ones_{index}", np.ones((layer.channels, 1), np.int8))
         shape = graph.constant(
             f"sites_{index}", np.array([timesteps, -1, layer.side, layer.side], dtype=np.int64)

@@ -14,8 +14,8 @@ from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.uncut import train_uncut, uncut_accuracy
-from spikebottlenet.model.resnet import ResNet18
 from spikebottlenet.model.split import SplitNetwork
+from spikebottlenet.model.uncut import UncutNetwork
 
 _CONFIG = "config.yaml"
 
@@ -45,7 +45,7 @@ def train_bundle(config_path: Path, out: Path, *, name: str, data: str | None = 
 def finish(
     config_path: Path,
     config: TrainingConfig,
-    uncut: ResNet18,
+    uncut: UncutNetwork,
     cut: SplitNetwork,
     train_split: ImageSplit,
     out: Path,

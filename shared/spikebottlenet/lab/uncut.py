@@ -9,12 +9,12 @@ from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.loop import Run, train
 from spikebottlenet.model.exact import PixelScale
-from spikebottlenet.model.resnet import ResNet18
+from spikebottlenet.model.uncut import UncutNetwork, uncut_network
 
 EVALUATION_BATCH = 250
 
 
-def uncut_accuracy(network: ResNet18, split: ImageSplit, pixels: PixelScale) -> float:
+def uncut_accuracy(network: UncutNetwork, split: ImageSplit, pixels: PixelScale) -> float:
     """Top-1 accuracy in percent."""
     right = 0
     with torch.inference_mode():
@@ -33,10 +33,10 @@ def train_uncut(
     held_out: ImageSplit,
     pixels: PixelScale,
     folder: Path,
-) -> ResNet18:
+) -> UncutNetwork:
     """Train the un-cut network by ``config.uncut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
-    network = ResNet18(width=config.network.width, classes=len(train_split.class_names))
+    network = uncut_network(config.architecture(len(train_split.class_names)))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
 
     def batch_loss(

@@ -1,15 +1,18 @@
 """The head as it runs: norms folded into convolutions, on a grid where float32 sums are exact.
 
-Each output channel's weights and bias are whole multiples k * 2^-s of one power of two, with s the
-largest such that no sum of that channel can need more than float32's 24 bits:
+Each output channel's weights and bias are whole multiples k * 2^-s of one power of two. With a leak
+that is a multiple of 2^-b, a membrane potential after t timesteps is one of 2^-(s + b (t - 1)), and
+it stays below the current's bound times g = 1 + leak + ... + leak^(T - 1). So s is the largest for
+which no potential can need more than float32's 24 bits:
 
-    (2 * (sum |k| * max |input| + |bias|) + 1) * 2^(T - 1) < 2^24     in units of 2^-s
+    (g * (sum |k| * max |input| + |bias|) + 1) * 2^(b (T - 1)) < 2^24     in units of 2^-s
 
-(the factor 2 bounds a membrane potential under leak 1/2; each further timestep halves it and so
-needs one more bit). Every partial sum is then exact in any order, so every engine on every machine
-gives the same spikes. The pixels' mean, rounded to a whole number, is taken off first and their
-deviation is folded into the first convolution; the threshold is folded to 1. With a leak that is
-not 0, 1/2 or 1 the sums of one timestep are still exact, the potential is not.
+Every partial sum is then exact in any order, so every engine on every machine gives the same
+spikes. The pixels' mean, rounded to a whole number, is taken off first and their deviation is
+folded into the first convolution; the threshold is folded to 1, a shortcut's spike is one. Layers
+that hand a current on to one another (``membrane`` shortcuts) share one s. Where no s is small
+enough (a leak of many digits, too many timesteps), folding is refused: nothing runs that is not
+exact.
 """
 
 from collections.abc import Callable
@@ -18,11 +21,13 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from spikebottlenet.errors import ConfigError
 from spikebottlenet.model.architecture import IMAGE, Architecture, NeuronLayer, head_layers
-from spikebottlenet.model.head import SpikingHead
+from spikebottlenet.model.head import SpikingHead, sent_on
 from spikebottlenet.model.neuron import LIFParams, rollout
 
-_EXACT = 2.0**24
+_EXACT_BITS = 24
+_MOST_LEAK_BITS = 8
 _PIXEL_MAX = 255
 _NORM_EPSILON = 1e-5  # of nn.BatchNorm2d
 
@@ -55,59 +60,150 @@ def parameter_names(layer: NeuronLayer) -> tuple[list[str | None], str]:
     return weights, f"{layer.name}.bias"
 
 
+@dataclass
+class _Folding:
+    """One layer on its way to the grid: float64, normalised to threshold 1."""
+
+    weights: list[torch.Tensor]
+    bias: torch.Tensor  # [outputs]
+    bound: torch.Tensor  # [outputs]; no current is above it
+    half_steps: float  # what rounding can add to it, in units of the grid
+    exponent: torch.Tensor  # [outputs], s
+
+
 def fold_head(
     head: SpikingHead, architecture: Architecture, pixels: PixelScale
 ) -> dict[str, torch.Tensor]:
-    """Exact float32 weights and biases of every layer, by ``parameter_names``."""
+    """Exact float32 weights and biases of every layer, by ``parameter_names``.
+
+    ``architecture`` has the constants that the head has learned (``SpikingHead.learned``).
+
+    Raises:
+        ConfigError: the leak or the number of timesteps leaves no grid that is exact.
+    """
+    check_exact(architecture)
+    layers = head_layers(architecture)
     state = {name.replace("/", "."): value for name, value in head.state_dict().items()}
-    folded: dict[str, torch.Tensor] = {}
-    for layer in head_layers(architecture):
-        names, bias_name = parameter_names(layer)
-        weights: list[torch.Tensor] = []
-        bias = torch.zeros(layer.channels, dtype=torch.float64)
-        bound = torch.zeros(layer.channels, dtype=torch.float64)
+    foldings: list[_Folding] = []
+    chain = list(range(len(layers)))  # first layer of those that share currents with this one
+    for index, layer in enumerate(layers):
+        folding = _fold_layer(layer, layers, state, pixels)
         for synapse in layer.synapses:
-            if synapse.convolution is None:
-                bound += 1.0
-                continue
-            norm = {
-                part: state[f"norms.{synapse.norm}.{part}"].double()
-                for part in ("weight", "bias", "running_mean", "running_var")
-            }
-            scale = norm["weight"] / (norm["running_var"] + _NORM_EPSILON).sqrt()
-            weight = state[f"convolutions.{synapse.convolution}.weight"].double()
-            weight = weight * scale[:, None, None, None] / architecture.threshold
-            bias += (norm["bias"] - scale * norm["running_mean"]) / architecture.threshold
-            reach = torch.ones(synapse.inputs, dtype=torch.float64)
-            if synapse.source == IMAGE:
-                colour = torch.tensor(pixels.mean_colour, dtype=torch.float64)
-                mean = _PIXEL_MAX * torch.tensor(pixels.mean, dtype=torch.float64)
-                deviation = _PIXEL_MAX * torch.tensor(pixels.std, dtype=torch.float64)
-                weight = weight / deviation[None, :, None, None]
-                bias += (weight.sum(dim=(2, 3)) * (colour - mean)).sum(1)
-                reach = torch.maximum(colour, _PIXEL_MAX - colour)
-            weights.append(weight)
-            bound += (weight.abs().sum(dim=(2, 3)) * reach).sum(1)
-        exponent = _exponent(bound + bias.abs(), weights, architecture.timesteps)
-        step = torch.pow(2.0, -exponent)
+            if synapse.membrane:
+                before = foldings[synapse.source]
+                folding.bound += before.bound
+                folding.half_steps += before.half_steps
+                chain[index] = chain[synapse.source]
+        room = _room(layer, architecture.timesteps, folding.half_steps)
+        growth = _growth(layer.leak, architecture.timesteps)
+        folding.exponent = torch.floor(torch.log2(room / (growth * folding.bound + 1.0)))
+        foldings.append(folding)
+        shared = foldings[chain[index]]
+        shared.exponent = torch.minimum(shared.exponent, folding.exponent)
+    folded: dict[str, torch.Tensor] = {}
+    for index, (layer, folding) in enumerate(zip(layers, foldings, strict=True)):
+        names, bias_name = parameter_names(layer)
+        step = torch.pow(2.0, -foldings[chain[index]].exponent)
         grid = step[:, None, None, None]
-        remaining = iter(weights)
+        remaining = iter(folding.weights)
         for name in names:
             if name is not None:
                 folded[name] = (torch.round(next(remaining) / grid) * grid).float()
-        folded[bias_name] = (torch.round(bias / step) * step).float()
+        folded[bias_name] = (torch.round(folding.bias / step) * step).float()
     return folded
 
 
-def _exponent(bound: torch.Tensor, weights: list[torch.Tensor], timesteps: int) -> torch.Tensor:
-    """Largest s for each channel, with room for rounding every weight up by half a step."""
-    taps = sum(weight[0].numel() for weight in weights) * _PIXEL_MAX
-    room = _EXACT / 2.0 ** (timesteps - 1) - 2.0 * taps
-    return torch.floor(torch.log2(room / (2.0 * bound + 1.0)))
+def _fold_layer(
+    layer: NeuronLayer,
+    layers: tuple[NeuronLayer, ...],
+    state: dict[str, torch.Tensor],
+    pixels: PixelScale,
+) -> _Folding:
+    """A layer with its norms folded; what other layers' currents add to its bound is left out."""
+    weights: list[torch.Tensor] = []
+    bias = torch.zeros(layer.channels, dtype=torch.float64)
+    bound = torch.zeros(layer.channels, dtype=torch.float64)
+    for synapse in layer.synapses:
+        if synapse.convolution is None:
+            bound += 0.0 if synapse.membrane else float(layers[synapse.source].levels)
+            continue
+        norm = {
+            part: state[f"norms.{synapse.norm}.{part}"].double()
+            for part in ("weight", "bias", "running_mean", "running_var")
+        }
+        scale = norm["weight"] / (norm["running_var"] + _NORM_EPSILON).sqrt()
+        weight = state[f"convolutions.{synapse.convolution}.weight"].double()
+        weight = weight * scale[:, None, None, None] / layer.threshold
+        bias += (norm["bias"] - scale * norm["running_mean"]) / layer.threshold
+        if synapse.source == IMAGE:
+            colour = torch.tensor(pixels.mean_colour, dtype=torch.float64)
+            mean = _PIXEL_MAX * torch.tensor(pixels.mean, dtype=torch.float64)
+            deviation = _PIXEL_MAX * torch.tensor(pixels.std, dtype=torch.float64)
+            weight = weight / deviation[None, :, None, None]
+            bias += (weight.sum(dim=(2, 3)) * (colour - mean)).sum(1)
+            reach = torch.maximum(colour, _PIXEL_MAX - colour)
+            bound += (weight.abs().sum(dim=(2, 3)) * reach).sum(1)
+        else:
+            bound += weight.abs().flatten(1).sum(1) * layers[synapse.source].levels
+        weights.append(weight)
+    return _Folding(weights, bias, bound + bias.abs(), _half_steps(layer, layers), bias)
+
+
+def check_exact(architecture: Architecture) -> None:
+    """Refuse a head that no grid makes exact, whatever its weights.
+
+    Raises:
+        ConfigError: names the layer, its leak and the timesteps.
+    """
+    layers = head_layers(architecture)
+    half_steps: list[float] = []
+    for layer in layers:
+        own = _half_steps(layer, layers)
+        own += sum(half_steps[s.source] for s in layer.synapses if s.membrane)
+        half_steps.append(own)
+        _room(layer, architecture.timesteps, own)
+
+
+def _half_steps(layer: NeuronLayer, layers: tuple[NeuronLayer, ...]) -> float:
+    """What rounding every weight and the bias up by half a step can add to a current, in steps."""
+    taps = 1.0
+    for synapse in layer.synapses:
+        if synapse.convolution is not None:
+            largest = _PIXEL_MAX if synapse.source == IMAGE else layers[synapse.source].levels
+            taps += synapse.inputs // synapse.groups * synapse.kernel**2 * largest
+    return taps / 2.0
+
+
+def _growth(leak: float, timesteps: int) -> float:
+    """What a current's bound is multiplied by to bound the membrane potential."""
+    return sum(leak**t for t in range(timesteps))
+
+
+def _room(layer: NeuronLayer, timesteps: int, half_steps: float) -> float:
+    """Units that a potential may have before the last timesteps' finer ones, rounding taken off."""
+    lost = 0
+    if timesteps > 1:
+        fits = (b for b in range(_MOST_LEAK_BITS + 1) if layer.leak * 2**b % 1 == 0)
+        bits = next(fits, None)
+        if bits is None:
+            raise ConfigError(
+                f"leak {layer.leak} of layer {layer.name}: its potentials need more bits than a "
+                "float32 has, so engines would not agree on spikes; "
+                f"use {round(layer.leak * 16) / 16} (a multiple of 1/16), or 1 timestep"
+            )
+        lost = bits * (timesteps - 1)
+    room = 2.0 ** (_EXACT_BITS - lost) - _growth(layer.leak, timesteps) * half_steps
+    if room <= 0:
+        raise ConfigError(
+            f"leak {layer.leak} of layer {layer.name} over {timesteps} timesteps: its potentials "
+            "need more bits than a float32 has, so engines would not agree on spikes; use fewer "
+            "timesteps, or a leak of fewer binary digits (0.5; 0 and 1 cost none)"
+        )
+    return room
 
 
 Current = Callable[[NeuronLayer, list[torch.Tensor]], torch.Tensor]
-Fire = Callable[[torch.Tensor], torch.Tensor]
+Fire = Callable[[torch.Tensor, NeuronLayer], torch.Tensor]
 
 
 def run_layers(
@@ -120,21 +216,26 @@ def run_layers(
     """Run a folded head's layers on uint8 pixels [B, side, side, 3].
 
     ``current`` maps a layer and what its synapses see, [T * B, C, H, W] each (the image: [B, 3, H,
-    W]), to its current; ``fire`` maps currents [T, B, C, H, W] to spikes. Returns spikes uint8 [T,
-    B, C, H, W] and, for each layer, its spikes summed over timesteps and channels [B, H, W].
+    W]), to its current; ``fire`` maps currents [T, B, C, H, W] of a layer to spikes. Returns spikes
+    uint8 [T, B, C, H, W] and, for each layer, what it sends on, summed over timesteps and channels
+    [B, H, W].
     """
     timesteps = architecture.timesteps
     image = pixels.to(torch.float32) - torch.tensor(mean_colour, dtype=torch.float32)
     image = image.permute(0, 3, 1, 2)
     spikes: list[torch.Tensor] = []
+    currents: list[torch.Tensor] = []
     for layer in head_layers(architecture):
-        sources = [image if s.source == IMAGE else spikes[s.source] for s in layer.synapses]
+        sources = [
+            image if s.source == IMAGE else (currents if s.membrane else spikes)[s.source]
+            for s in layer.synapses
+        ]
         found = current(layer, sources)
-        first = layer.synapses[0].source == IMAGE
-        steps = (
-            found.expand(timesteps, *found.shape) if first else found.unflatten(0, (timesteps, -1))
-        )
-        spikes.append(fire(steps).flatten(0, 1))
+        if layer.synapses[0].source == IMAGE:
+            found = found.expand(timesteps, *found.shape).flatten(0, 1)
+        fired = fire(found.unflatten(0, (timesteps, -1)), layer).flatten(0, 1)
+        currents.append(found)
+        spikes.append(sent_on(layer, fired, spikes))
     activity = [layer.unflatten(0, (timesteps, -1)).sum(dim=(0, 2)) for layer in spikes]
     return spikes[-1].unflatten(0, (timesteps, -1)).to(torch.uint8), activity
 
@@ -150,13 +251,14 @@ class ExactHead:
     def run(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """Run uint8 pixels [B, side, side, 3].
 
-        Returns spikes uint8 [T, B, C, H, W] and, for each neuron layer, its spikes summed over
-        timesteps and channels [B, H, W].
+        Returns spikes uint8 [T, B, C, H, W] and, for each neuron layer, what it sends on, summed
+        over timesteps and channels [B, H, W].
         """
-        params = LIFParams(threshold=1.0, leak=self.architecture.leak)
-        return run_layers(
-            self.architecture, self.mean_colour, pixels, self._current, lambda i: rollout(i, params)
-        )
+        return run_layers(self.architecture, self.mean_colour, pixels, self._current, self._fire)
+
+    def _fire(self, steps: torch.Tensor, layer: NeuronLayer) -> torch.Tensor:
+        reset = self.architecture.reset
+        return rollout(steps, LIFParams(threshold=1.0, leak=layer.leak, reset=reset))
 
     def _current(self, layer: NeuronLayer, sources: list[torch.Tensor]) -> torch.Tensor:
         names, bias_name = parameter_names(layer)
@@ -168,6 +270,7 @@ class ExactHead:
                     self.weights[name],
                     stride=synapse.stride,
                     padding=synapse.kernel // 2,
+                    groups=synapse.groups,
                 )
             current = current + part
         return current

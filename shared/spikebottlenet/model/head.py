@@ -5,12 +5,21 @@ un-cut network's weights load into it. What runs on the edge is its folded, exac
 (``model.exact``).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
+from spikebottlenet.model.layers import (
+    POOL_KERNEL,
+    POOL_STRIDE,
+    NeuronLayer,
+    Residual,
+    Synapse,
+)
 from spikebottlenet.model.neuron import LIF, LIFParams
 
 
@@ -18,7 +27,27 @@ class HeadOutput(NamedTuple):
     """What the head sends on, and what it is accounted by."""
 
     spikes: torch.Tensor  # [T, B, C, H, W] in {0, 1}
-    rates: torch.Tensor  # [layers], mean firing rate of each neuron layer, spikes a site a timestep
+    rates: torch.Tensor  # [layers], mean of what each layer sends on, spikes a site a timestep
+
+
+def sent_on(
+    layer: NeuronLayer, fired: torch.Tensor, spikes: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """What a layer sends on, [N, C, H, W], of what its neurons fired and what came before."""
+    if layer.gate is not None:
+        other = spikes[layer.gate.source]
+        if layer.gate.residual is Residual.SEW_ADD:
+            return fired + other
+        return (fired if layer.gate.residual is Residual.SEW_AND else 1 - fired) * other
+    if layer.pool:
+        return functional.max_pool2d(fired, POOL_KERNEL, POOL_STRIDE, padding=POOL_KERNEL // 2)
+    return fired
+
+
+def _scaled(part: torch.Tensor, factor: torch.Tensor | float) -> torch.Tensor:
+    if isinstance(factor, float):
+        return part if factor == 1.0 else part * factor
+    return (part * factor).to(part.dtype)
 
 
 def _key(name: str) -> str:
@@ -26,7 +55,10 @@ def _key(name: str) -> str:
 
 
 class SpikingHead(nn.Module):
-    """Images to bottleneck spikes; every convolution but the first has a binary input."""
+    """Images to bottleneck spikes; every convolution but the first has a binary input.
+
+    (But for the one residual form that is not binary, see ``layers.Residual``.)
+    """
 
     def __init__(self, architecture: Architecture, params: LIFParams, *, fused: bool) -> None:
         super().__init__()
@@ -44,28 +76,66 @@ class SpikingHead(nn.Module):
                     synapse.kernel,
                     stride=synapse.stride,
                     padding=synapse.kernel // 2,
+                    groups=synapse.groups,
                     bias=False,
                 )
                 self.norms[_key(synapse.norm)] = nn.BatchNorm2d(synapse.outputs)
-        self.act = LIF(params, timesteps=self.timesteps, fused=fused)
+        params = params._replace(reset=architecture.reset)
+        self.neurons = nn.ModuleList(
+            LIF(params, timesteps=self.timesteps, fused=fused) for _ in self.layers
+        )
 
     def forward(self, images: torch.Tensor) -> HeadOutput:
         """Run normalised images [B, 3, H, W]; the first current is computed once for all T."""
         spikes: list[torch.Tensor] = []
-        for layer in self.layers:
-            currents = []
-            for synapse in layer.synapses:
-                source = images if synapse.source == IMAGE else spikes[synapse.source]
-                if synapse.convolution is not None and synapse.norm is not None:
-                    source = self.convolutions[_key(synapse.convolution)](source)
-                    source = self.norms[_key(synapse.norm)](source)
-                if synapse.source == IMAGE:
-                    source = source.repeat(self.timesteps, 1, 1, 1)
-                currents.append(source)
-            current = currents[0] if len(currents) == 1 else currents[0] + currents[1]
-            spikes.append(self.act(current))
+        currents: list[torch.Tensor] = []
+        for index, layer in enumerate(self.layers):
+            parts = [self._part(index, s, images, spikes, currents) for s in layer.synapses]
+            current = parts[0] if len(parts) == 1 else parts[0] + parts[1]
+            currents.append(current)
+            spikes.append(sent_on(layer, self.neurons[index](current), spikes))
         rates = torch.stack([layer_spikes.mean(dtype=torch.float32) for layer_spikes in spikes])
         return HeadOutput(spikes[-1].unflatten(0, (self.timesteps, -1)), rates)
+
+    def _part(
+        self,
+        index: int,
+        synapse: Synapse,
+        images: torch.Tensor,
+        spikes: list[torch.Tensor],
+        currents: list[torch.Tensor],
+    ) -> torch.Tensor:
+        """Current [T * B, C, H, W] of one synapse into layer ``index``."""
+        if synapse.convolution is None or synapse.norm is None:
+            if synapse.membrane:
+                ratio = self._threshold(index) / self._threshold(synapse.source)
+                return _scaled(currents[synapse.source], ratio)
+            return _scaled(spikes[synapse.source], self._threshold(index))
+        source = images if synapse.source == IMAGE else spikes[synapse.source]
+        current = self.convolutions[_key(synapse.convolution)](source)
+        current = self.norms[_key(synapse.norm)](current)
+        if synapse.source == IMAGE:
+            current = current.repeat(self.timesteps, 1, 1, 1)
+        return current  # type: ignore[no-any-return]  # modules are untyped
+
+    def _threshold(self, index: int) -> torch.Tensor | float:
+        neuron = self.neurons[index]
+        if not isinstance(neuron, LIF):
+            raise TypeError(f"layer {index} has {type(neuron).__name__} for neurons, wanted LIF")
+        learned = neuron.threshold()
+        return neuron.params.threshold if learned is None else learned
+
+    def learned(self, architecture: Architecture) -> Architecture:
+        """The architecture with the constants that this head has learned, layer by layer."""
+        leaks, thresholds = [], []
+        for neuron in self.neurons:
+            if isinstance(neuron, LIF):
+                leak, threshold = neuron.leak(), neuron.threshold()
+                leaks += [] if leak is None else [float(leak)]
+                thresholds += [] if threshold is None else [float(threshold)]
+        return architecture.model_copy(
+            update={"leaks": tuple(leaks), "thresholds": tuple(thresholds)}
+        )
 
     def load_uncut(self, weights: dict[str, torch.Tensor]) -> None:
         """Start from an un-cut network's weights; the encoder keeps its own."""

@@ -5,10 +5,11 @@ in -127 .. 127, one e for each output channel, and meets only spikes, so that it
 With the threshold at 64 units, [x] for rounding to the nearest integer (halves to even) and every
 result held between -64 and 191, what one byte can say:
 
-    I_t = [m * (sum k * spike + bias)]       m = 64 * 2^-e; a shortcut adds 64 * spike or its own I
+    I_t = [m * (sum k * spike + bias)]       m = 64 * 2^-e; a shortcut adds 64 * spike or its own I,
+                                             a ``membrane`` one the I of its source
     u_t = [leak * v_{t-1} + I_t]
     s_t = 1 if u_t >= 64 else 0
-    v_t = u_t - 64 * s_t
+    v_t = u_t - 64 * s_t, or with a hard reset u_t * (1 - s_t)
 
 The bias is half a unit short, which turns rounding into rounding down: the first timestep then
 fires as it would without rounding. All of it is integers and halves far below 2^24, so every
@@ -21,8 +22,15 @@ import torch
 from torch.nn import functional
 
 from spikebottlenet.errors import ConfigError
-from spikebottlenet.model.architecture import IMAGE, Architecture, NeuronLayer, head_layers
+from spikebottlenet.model.architecture import (
+    IMAGE,
+    Architecture,
+    NeuronLayer,
+    Synapse,
+    head_layers,
+)
 from spikebottlenet.model.exact import ExactHead, parameter_names, run_layers
+from spikebottlenet.model.layers import Reset
 
 THRESHOLD = 64  # units; even, see the docstring of ``quantise_head``
 LOWEST = -64  # units; the byte 0
@@ -31,6 +39,7 @@ TOP_WEIGHT = 127
 _FINEST = 24  # a step finer than 2^-24 says nothing that a unit could
 _CLIPPED = 3  # steps tried: the one that clips no weight, and halves of it
 _QUARTERS = 4
+_EXACT = 2**24  # whole numbers below it are exact in float32
 
 
 def scale_name(weight_name: str) -> str:
@@ -49,11 +58,7 @@ def quantise_head(
     Raises:
         ConfigError: the leak is not a multiple of 1/4, so sums would not be exact.
     """
-    if architecture.leak * _QUARTERS % 1:
-        raise ConfigError(
-            f"leak is {architecture.leak}, an 8-bit head wants a multiple of 0.25: train with one, "
-            "or keep the float32 head"
-        )
+    check_eight_bit(architecture)
     folded: dict[str, torch.Tensor] = {}
     for layer in head_layers(architecture):
         names, bias_name = parameter_names(layer)
@@ -71,6 +76,31 @@ def quantise_head(
             if order == 0:
                 folded[bias_name] = torch.round(bias / scale).to(torch.int32)
     return folded
+
+
+def check_eight_bit(architecture: Architecture) -> None:
+    """Refuse a head that cannot run on 8 bits exactly, whatever its weights.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    layers = head_layers(architecture)
+    for layer in layers:
+        if layer.leak * _QUARTERS % 1:
+            raise ConfigError(
+                f"leak is {layer.leak}, an 8-bit head wants a multiple of 0.25: train with one, "
+                "or keep the float32 head"
+            )
+        for synapse in layer.synapses:
+            if synapse.source == IMAGE or synapse.convolution is None:
+                continue
+            taps = synapse.inputs // synapse.groups * synapse.kernel**2
+            if TOP_WEIGHT * taps * layers[synapse.source].levels >= _EXACT:
+                raise ConfigError(
+                    f"residual {architecture.residual.value}: sums of {synapse.convolution} can "
+                    "need more bits than a float32 has in an 8-bit head: use another residual "
+                    "form, or the float32 head (head_bits: 32)"
+                )
 
 
 def _nearest(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,17 +140,17 @@ class IntegerHead:
         current: torch.Tensor | None = None
         for synapse, name, source in zip(layer.synapses, names, sources, strict=True):
             if name is None:
-                part = THRESHOLD * source
+                part = source if synapse.membrane else _byte(THRESHOLD * source)
             else:
                 bias = self.weights[bias_name] if current is None else None
-                part = self._convolve(source, name, bias, synapse.stride, synapse.kernel)
+                part = self._convolve(source, name, bias, synapse)
             current = part if current is None else _byte(current + part)
         if current is None:
             raise ValueError(f"layer {layer.name} has no synapse")
         return current
 
     def _convolve(
-        self, source: torch.Tensor, name: str, bias: torch.Tensor | None, stride: int, kernel: int
+        self, source: torch.Tensor, name: str, bias: torch.Tensor | None, synapse: Synapse
     ) -> torch.Tensor:
         scale = self.weights.get(scale_name(name))
         unit = torch.tensor(float(THRESHOLD)) if scale is None else scale[:, None, None]
@@ -128,19 +158,22 @@ class IntegerHead:
             source,
             self.weights[name].float(),
             None if bias is None else bias.float(),
-            stride=stride,
-            padding=kernel // 2,
+            stride=synapse.stride,
+            padding=synapse.kernel // 2,
+            groups=synapse.groups,
         )
         return _byte(torch.round(sums * unit))
 
-    def _fire(self, steps: torch.Tensor) -> torch.Tensor:
+    def _fire(self, steps: torch.Tensor, layer: NeuronLayer) -> torch.Tensor:
         """Spikes [T, B, C, H, W] of currents in units."""
         rest = torch.zeros_like(steps[0])
         spikes = []
         for step in steps.unbind(0):
-            potential = _byte(torch.round(self.architecture.leak * rest + step))
-            spikes.append((potential >= THRESHOLD).float())
-            rest = potential - THRESHOLD * spikes[-1]
+            potential = _byte(torch.round(layer.leak * rest + step))
+            fired = (potential >= THRESHOLD).float()
+            spikes.append(fired)
+            hard = self.architecture.reset is Reset.HARD
+            rest = potential * (1.0 - fired) if hard else potential - THRESHOLD * fired
         return torch.stack(spikes)
 
 

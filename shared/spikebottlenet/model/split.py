@@ -26,7 +26,7 @@ class SplitNetwork(nn.Module):
     def __init__(self, architecture: Architecture, params: LIFParams, *, fused: bool) -> None:
         super().__init__()
         self.head = SpikingHead(architecture, params, fused=fused)
-        self.tail = Tail(architecture)
+        self.tail = Tail(architecture, params, fused=fused)
         self.prior_logits = nn.Parameter(
             torch.full((architecture.timesteps, architecture.channels), -1.0)
         )

@@ -13,10 +13,12 @@ import torch
 from safetensors.torch import save_file
 
 from spikebottlenet.bundle import HEAD_ONNX, TAIL_WEIGHTS, Bundle
+from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.lab.requantise import eight_bit
 from spikebottlenet.model.architecture import STAGES, Architecture, stage_channels
+from spikebottlenet.model.backbones import Backbone, Stem
 from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.head import SpikingHead
 from spikebottlenet.model.neuron import LIFParams
@@ -27,10 +29,16 @@ from spikebottlenet.runtime.torch_tail import TorchTail
 
 def cut_architectures(own: Architecture) -> tuple[Architecture, ...]:
     """The bundle's architecture cut after every stage; its own cut is left as it is."""
+    if (own.backbone, own.stem) != (Backbone.RESNET18, Stem.CIFAR):
+        raise ConfigError(
+            "a profile measures the cuts of a resnet18 with a cifar stem, this bundle's network is "
+            f"a {own.backbone.value} with a {own.stem.value} stem: profile one of the former"
+        )
     found = []
     for stage in range(1, STAGES + 1):
         channels = own.channels * stage_channels(own.width, stage) // own.cut_channels
-        change = {"after_stage": stage, "channels": max(1, channels)}
+        change: dict[str, object] = {"after_stage": stage, "channels": max(1, channels)}
+        change |= {"thresholds": (), "leaks": ()}  # another cut has other layers
         found.append(own if stage == own.after_stage else own.model_copy(update=change))
     return tuple(found)
 

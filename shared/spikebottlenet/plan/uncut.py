@@ -19,7 +19,8 @@ from spikebottlenet.model.architecture import (
     stage_channels,
     stage_side,
 )
-from spikebottlenet.model.resnet import BasicBlock, ResNet18
+from spikebottlenet.model.blocks import Block
+from spikebottlenet.model.resnet import ResNet18
 
 _OPSET, _IR_VERSION = 17, 8  # as the head's graph
 _LAST = STAGES + 1  # pool and classifier
@@ -89,7 +90,7 @@ def on_onnx(network: ResNet18, architecture: Architecture, part: Part) -> onnx.M
         x = graph.add("Relu", _convolve(graph, x, network.conv1, "conv1"))
     for stage in range(max(1, part.first), min(STAGES, part.last) + 1):
         for index, block in enumerate(network.get_submodule(f"layer{stage}").children()):
-            if isinstance(block, BasicBlock):
+            if isinstance(block, Block):
                 x = _block(graph, x, block, f"layer{stage}.{index}")
     if part.last == _LAST:
         pooled = graph.add("Flatten", graph.add("GlobalAveragePool", x), axis=1)
@@ -116,13 +117,16 @@ def on_onnx(network: ResNet18, architecture: Architecture, part: Part) -> onnx.M
     return model
 
 
-def _block(graph: Graph, x: str, block: BasicBlock, name: str) -> str:
+def _block(graph: Graph, x: str, block: Block, name: str) -> str:
     shortcut = x
     if block.downsample is not None:
         shortcut = _convolve(graph, x, block.downsample[0], f"{name}.downsample")
-    hidden = graph.add("Relu", _convolve(graph, x, block.conv1, f"{name}.conv1"))
-    summed = graph.add("Add", _convolve(graph, hidden, block.conv2, f"{name}.conv2"), shortcut)
-    return graph.add("Relu", summed)
+    for order, (part, convolution) in enumerate(block.convolutions(), 1):
+        x = _convolve(graph, x, convolution, f"{name}.{part}")
+        if order == block.steps:
+            x = graph.add("Add", x, shortcut)
+        x = graph.add("Relu", x)
+    return x
 
 
 def _convolve(graph: Graph, x: str, convolution: nn.Module, name: str) -> str:

@@ -10,9 +10,8 @@ import copy
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from spikebottlenet.model.resnet import BasicBlock
+from spikebottlenet.model.blocks import Block
 from spikebottlenet.model.tail import Decoder, Tail
 
 
@@ -55,19 +54,8 @@ def fold_tail(tail: Tail) -> nn.Module:
     """
     folded = copy.deepcopy(tail).eval()
     for block in folded.modules():
-        if isinstance(block, BasicBlock):
-            _fold_block(block)
+        if isinstance(block, Block):
+            block.fold_norms()
     with torch.no_grad():
         folded.add_module("decoder", FoldedDecoder(folded.decoder))
     return folded.requires_grad_(False)
-
-
-def _fold_block(block: BasicBlock) -> None:
-    block.conv1 = fuse_conv_bn_eval(block.conv1, block.bn1)
-    block.conv2 = fuse_conv_bn_eval(block.conv2, block.bn2)
-    block.add_module("bn1", nn.Identity())
-    block.add_module("bn2", nn.Identity())
-    if block.downsample is not None:
-        convolution, norm = block.downsample
-        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            block.downsample = nn.Sequential(fuse_conv_bn_eval(convolution, norm))

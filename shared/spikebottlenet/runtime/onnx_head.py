@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from spikebottlenet.accounting.operations import fan_out, stem_macs
+from spikebottlenet.accounting.operations import fan_out, fixed_accumulates, stem_macs
 from spikebottlenet.errors import BundleError
 from spikebottlenet.model.architecture import Architecture
 
@@ -44,6 +44,7 @@ class OnnxHead:
         self._side = architecture.side
         self._fan_out = [outflow.ravel().astype(np.float64) for outflow in fan_out(architecture)]
         self._macs = stem_macs(architecture)
+        self._fixed = float(fixed_accumulates(architecture))
 
     def warm_up(self) -> None:
         """Run one black image, so that the first real one is as fast as the others.
@@ -64,7 +65,7 @@ class OnnxHead:
         """Run pixels [B, side, side, 3]."""
         spikes, *activity = self.outputs(pixels)
         images = len(pixels)
-        accumulates = np.zeros(images)
+        accumulates = np.full(images, self._fixed)
         for fired, outflow in zip(activity, self._fan_out, strict=True):
             accumulates += fired.reshape(images, -1) @ outflow
         return HeadResult(spikes, self._macs, accumulates.astype(np.int64))

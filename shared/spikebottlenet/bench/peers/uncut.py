@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from PIL import Image
-from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from spikebottlenet.bundle import Bundle, Half, bundle_folder, open_bundle
+from spikebottlenet.model.blocks import Block, fold_norm
 from spikebottlenet.model.exact import PixelScale
-from spikebottlenet.model.resnet import BasicBlock, ResNet18
+from spikebottlenet.model.uncut import UncutNetwork, uncut_network
 from spikebottlenet.runtime.scores import best_classes
 
 Pixels = npt.NDArray[np.uint8]
@@ -32,7 +31,7 @@ class Uncut:
         torch.set_num_threads(threads)
         torch.manual_seed(0)
         architecture = bundle.manifest.architecture
-        network = ResNet18(width=architecture.width, classes=architecture.classes).eval()
+        network = uncut_network(architecture).eval()
         fold_norms(network)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
         self._network = network
@@ -58,19 +57,12 @@ class Uncut:
         ]
 
 
-def fold_norms(network: ResNet18) -> None:
+def fold_norms(network: UncutNetwork) -> None:
     """Fold every norm of a network in evaluation into its convolution, in place."""
     for module in list(network.modules()):
-        if isinstance(module, BasicBlock):
-            module.conv2 = fuse_conv_bn_eval(module.conv2, module.bn2)
-            module.add_module("bn2", nn.Identity())
-            if module.downsample is not None:
-                convolution, norm = module.downsample
-                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    module.downsample = nn.Sequential(fuse_conv_bn_eval(convolution, norm))
-        if isinstance(module, BasicBlock | ResNet18) and isinstance(module.bn1, nn.BatchNorm2d):
-            module.conv1 = fuse_conv_bn_eval(module.conv1, module.bn1)
-            module.add_module("bn1", nn.Identity())
+        if isinstance(module, Block):
+            module.fold_norms()
+    fold_norm(network, "conv1", "bn1")
 
 
 def load_uncut(bundle: str, *, threads: int) -> Uncut:
