@@ -42,6 +42,7 @@ def count_macs(module: torch.nn.Module, *inputs: torch.Tensor) -> int:
                 torch.ones_like(layer.weight),
                 stride=layer.stride,
                 padding=layer.padding,
+                groups=layer.groups,
             )
             total += int(ones.sum())
 

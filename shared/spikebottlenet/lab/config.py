@@ -18,6 +18,7 @@ from spikebottlenet.model.surrogate import Surrogate
 
 _ANY_CLASSES = 2  # how many there are is the data's to say
 _EIGHT = 8  # bits
+_WORST_LEARNED_LEAK = 0.75  # of the quarters, the one whose potentials need most bits
 
 
 class DataSettings(Settings):
@@ -146,6 +147,8 @@ class TrainingConfig(Settings):
     def _can_be_exported(self) -> Self:
         """Refuse at birth what could not be exported after hours of training."""
         architecture = self.architecture(_ANY_CLASSES)
+        if self.neuron.learn_leak:
+            architecture = architecture.model_copy(update={"leak": _WORST_LEARNED_LEAK})
         try:
             check_exact(architecture)
             if self.head_bits == _EIGHT:

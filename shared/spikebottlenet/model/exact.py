@@ -192,8 +192,9 @@ def _room(layer: NeuronLayer, timesteps: int, half_steps: float) -> float:
                 f"use {round(layer.leak * 16) / 16} (a multiple of 1/16), or 1 timestep"
             )
         lost = bits * (timesteps - 1)
-    room = 2.0 ** (_EXACT_BITS - lost) - _growth(layer.leak, timesteps) * half_steps
-    if room <= 0:
+    units = 2.0 ** (_EXACT_BITS - lost)
+    room = units - _growth(layer.leak, timesteps) * half_steps
+    if room < units / 2:  # a grid that is exact, and so coarse that rounding is most of it
         raise ConfigError(
             f"leak {layer.leak} of layer {layer.name} over {timesteps} timesteps: its potentials "
             "need more bits than a float32 has, so engines would not agree on spikes; use fewer "

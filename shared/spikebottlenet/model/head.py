@@ -90,14 +90,16 @@ class SpikingHead(nn.Module):
         spikes: list[torch.Tensor] = []
         currents: list[torch.Tensor] = []
         for index, layer in enumerate(self.layers):
-            parts = [self._part(index, s, images, spikes, currents) for s in layer.synapses]
+            parts = [
+                self.synapse_current(index, s, images, spikes, currents) for s in layer.synapses
+            ]
             current = parts[0] if len(parts) == 1 else parts[0] + parts[1]
             currents.append(current)
             spikes.append(sent_on(layer, self.neurons[index](current), spikes))
         rates = torch.stack([layer_spikes.mean(dtype=torch.float32) for layer_spikes in spikes])
         return HeadOutput(spikes[-1].unflatten(0, (self.timesteps, -1)), rates)
 
-    def _part(
+    def synapse_current(
         self,
         index: int,
         synapse: Synapse,
@@ -131,8 +133,8 @@ class SpikingHead(nn.Module):
         for neuron in self.neurons:
             if isinstance(neuron, LIF):
                 leak, threshold = neuron.leak(), neuron.threshold()
-                leaks += [] if leak is None else [float(leak)]
-                thresholds += [] if threshold is None else [float(threshold)]
+                leaks += [] if leak is None else [float(leak.detach())]
+                thresholds += [] if threshold is None else [float(threshold.detach())]
         return architecture.model_copy(
             update={"leaks": tuple(leaks), "thresholds": tuple(thresholds)}
         )
