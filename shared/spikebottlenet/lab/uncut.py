@@ -8,6 +8,7 @@ from torch.nn import functional
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.loop import Run, train
+from spikebottlenet.lab.weights import load_published
 from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.uncut import UncutNetwork, uncut_network
 
@@ -37,6 +38,10 @@ def train_uncut(
     """Train the un-cut network by ``config.uncut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
     network = uncut_network(config.architecture(len(train_split.class_names)))
+    published = config.network.weights
+    if published is not None and not (folder / "uncut.pt").exists():  # a resumed one has its own
+        print(f"{published} into {config.network.backbone.value}:")
+        print("\n".join(load_published(network, published).lines()))
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
 
     def batch_loss(

@@ -23,6 +23,7 @@ class UncutNetwork(nn.Module):
 
     def __init__(self, backbone: Backbone, stem: Stem, *, width: int, classes: int) -> None:
         super().__init__()
+        self.backbone = backbone
         first = stem_shape(backbone, stem, width)
         stages = stage_shapes(backbone, width)
         self.conv1 = make_convolution(first.convolution)
