@@ -109,17 +109,14 @@ def tail_macs(architecture: Architecture, timesteps: int) -> int:
     A spiking tail's stages run all timesteps; each of their operations is counted whether its input
     fired or not.
     """
-    last = len(architecture.stages)
-    constants: tuple[float, ...] = ()
-    plain = architecture.model_copy(update={"thresholds": constants, "leaks": constants})
-    whole = plain.model_copy(update={"after_stage": last})
+    whole = architecture.cut_after(len(architecture.stages))
     side, features = architecture.cut_side, architecture.cut_channels
     shape = architecture.spike_shape
     step = ConvolutionShape(shape.channels, features * architecture.stride**2, 3, 1)
     total = timesteps * _convolution_macs(step, shape.height)
     for convolution in same_block(architecture.backbone, features).convolutions:
         total += _convolution_macs(convolution, side)
-    stages = ann_head_macs(whole) - ann_head_macs(plain)
+    stages = ann_head_macs(whole) - ann_head_macs(architecture)
     repeats = architecture.timesteps if architecture.tail is TailKind.SNN else 1
     return total + repeats * stages + whole.cut_channels * architecture.classes
 

@@ -5,6 +5,7 @@ reference, the ONNX graphs and the operation counts all walk it.
 """
 
 import difflib
+import re
 from typing import Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -105,6 +106,10 @@ class Architecture(Settings):
         """Name of the stage that the network is cut after."""
         return self.stages[self.after_stage - 1].name
 
+    def cut_after(self, stage: int) -> "Architecture":
+        """The same network cut elsewhere, without learned constants: its head has other layers."""
+        return self.model_copy(update={"after_stage": stage, "thresholds": (), "leaks": ()})
+
     @property
     def spike_shape(self) -> SpikeShape:
         """Shape of one image's bottleneck spikes, [T, C, H, W]."""
@@ -143,7 +148,11 @@ def stage_number(backbone: Backbone, cut: str) -> int:
     names = cut_names(backbone)
     if cut in names:
         return names.index(cut) + 1
-    near = difflib.get_close_matches(cut, names, n=1, cutoff=0.3)
+    numbered = re.fullmatch(names[0].rstrip("1") + r"(\d{1,9})", cut)
+    if numbered is not None:
+        near = [names[-1] if int(numbered[1]) else names[0]]
+    else:
+        near = difflib.get_close_matches(cut, names, n=1, cutoff=0.3)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise ValueError(
         f"{backbone.value} has no cut {cut!r}: {hint}known cuts: {names[0]} to {names[-1]}"

@@ -75,5 +75,5 @@ def measure_profile(wanted: Wanted) -> Profile:
 
 def uncut_macs(architecture: Architecture) -> int:
     """Multiply-accumulates of the un-cut network, classifier included."""
-    whole = architecture.model_copy(update={"after_stage": STAGES})
+    whole = architecture.cut_after(STAGES)
     return ann_head_macs(whole) + whole.cut_channels * architecture.classes

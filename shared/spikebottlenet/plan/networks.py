@@ -37,9 +37,8 @@ def cut_architectures(own: Architecture) -> tuple[Architecture, ...]:
     found = []
     for stage in range(1, STAGES + 1):
         channels = own.channels * stage_channels(own.width, stage) // own.cut_channels
-        change: dict[str, object] = {"after_stage": stage, "channels": max(1, channels)}
-        change |= {"thresholds": (), "leaks": ()}  # another cut has other layers
-        found.append(own if stage == own.after_stage else own.model_copy(update=change))
+        other = own.cut_after(stage).model_copy(update={"channels": max(1, channels)})
+        found.append(own if stage == own.after_stage else other)
     return tuple(found)
 
 
