@@ -31,6 +31,7 @@ from spikebottlenet.runtime.folded_tail import fold_tail
 from spikebottlenet.runtime.onnx_head import OnnxHead
 from tests.plain_head import plain_layers
 from tests.test_accounting import count_macs
+from tests.test_integer_head import spikes_in_integers
 
 SIDE = 16
 # Whole numbers, as an image's border is padded with the rounded mean.
@@ -120,9 +121,13 @@ def trained_head_agrees(head: SpikingHead, pixels: torch.Tensor, plain: list[tor
 
 
 def eight_bit_agrees(exact: ExactHead, folder: Path) -> None:
-    """Torch and ONNX on 8 bits."""
+    """NumPy's integers, torch and ONNX on 8 bits."""
     head, pixels = eight_bit(exact), random_pixels()
     spikes, activity = head.run(pixels)
+    layers = spikes_in_integers(head, pixels.numpy())
+    assert np.array_equal(layers[-1], spikes.numpy())
+    for of_integers, of_torch in zip(layers, activity, strict=True):
+        assert np.array_equal(of_integers.sum(axis=(0, 2)), of_torch.numpy())
     found, *counts = outputs_of(head, folder / "eight.onnx", pixels)
     assert np.array_equal(found, spikes.numpy())
     for of_graph, of_torch in zip(counts, activity, strict=True):
