@@ -1,5 +1,6 @@
 """Configs that extend others, and settings from the command line."""
 
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,13 @@ def test_what_is_wrong_is_named(base: Path) -> None:
     two.write_text("extends: gone.yaml\n")
     with pytest.raises(ConfigError, match=r"cannot read .*gone\.yaml"):
         read_config(one)
+
+
+@pytest.mark.parametrize(("cut", "bits", "times"), [(1, 4096, 512), (2, 2048, 512), (3, 1024, 512)])
+def test_shipped_configs_make_what_they_say(cut: int, bits: int, times: int) -> None:
+    folder = Path(str(resources.files("spikebottlenet.lab"))) / "configs"
+    architecture = read_config(folder / f"cifar100-resnet18-cut{cut}.yaml").config.architecture(100)
+    assert architecture.spike_shape.bits == bits
+    assert architecture.bit_compression == times
+    last = read_config(folder / "cifar100-resnet18-cut4.yaml").config.architecture(100)
+    assert (last.spike_shape.bits, last.bit_compression) == (1024, 256)
