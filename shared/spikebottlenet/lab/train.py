@@ -8,12 +8,14 @@ import torch
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import ConfigError
+from spikebottlenet.lab.bundle_point import keep_points
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.cut import train_cut
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.uncut import train_uncut, uncut_accuracy
+from spikebottlenet.lab.witness import Witness
 from spikebottlenet.model.resnet import ResNet18
 from spikebottlenet.model.split import SplitNetwork
 
@@ -59,13 +61,18 @@ def finish(
     export_bundle(cut, config, train_split, folder, name=name, threads=threads)
     copy_record(out, config_path, folder)
     test = load_split(source, "test", config.data.preprocess())
-    return measure_bundle(
-        open_bundle(folder, Half.LAB),
+    made = open_bundle(folder, Half.LAB)
+    witness = Witness(made.manifest.architecture)
+    measured = measure_bundle(
+        made,
         test,
         data=config.data.name,
         uncut_top1=uncut_accuracy(uncut, test, config.data.scale),
         threads=threads,
+        witness=witness,
     )
+    keep_points(measured, witness, out, data=source)
+    return measured
 
 
 def _claim(out: Path, config_path: Path) -> None:
