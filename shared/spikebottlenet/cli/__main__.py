@@ -5,6 +5,7 @@ import sys
 import typer
 
 from spikebottlenet.cli import (
+    baselines,
     bench,
     certs,
     demo,
@@ -33,6 +34,7 @@ app.command("send")(send.send)
 app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
+app.command("baselines")(baselines.baselines)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
 app.command("health")(health.health)
