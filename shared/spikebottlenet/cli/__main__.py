@@ -14,6 +14,7 @@ from spikebottlenet.cli import (
     model,
     plan,
     profile,
+    report,
     results,
     send,
     tokens,
@@ -35,6 +36,7 @@ app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("baselines")(baselines.baselines)
+app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
 app.command("health")(health.health)

@@ -4,6 +4,8 @@ import hashlib
 import shlex
 from pathlib import Path
 
+import onnx
+
 from spikebottlenet.accounting.energy import ACCUMULATE_PJ, MAC_PJ, PJ_PER_UJ
 from spikebottlenet.accounting.operations import ann_head_macs
 from spikebottlenet.accounting.wire import GRPC_PREFIX_BYTES, HTTP2_FRAME_BYTES
@@ -56,6 +58,12 @@ def subject_of(bundle: Bundle, *, data: str, split: str, images: int) -> Subject
     )
 
 
+def head_bits(bundle: Bundle) -> int:
+    """Bits of the head's weights: 8 where its graph has quantised convolutions, else 32."""
+    graph = onnx.load_model(str(bundle.path(HEAD_ONNX)), load_external_data=False).graph
+    return 8 if any(node.op_type == "QLinearConv" for node in graph.node) else 32
+
+
 def head_estimates(architecture: Architecture, macs: float, adds: float) -> EnergyEstimate:
     """Energy of a head with so many operations an image, beside ordinary heads at the same cut."""
     mac_uj, add_uj = macs * MAC_PJ / PJ_PER_UJ, adds * ACCUMULATE_PJ / PJ_PER_UJ
@@ -81,11 +89,12 @@ def bundle_points(
 ) -> tuple[Point, Point]:
     """The cut network's point, and that of its edge exit with nothing sent."""
     architecture = bundle.manifest.architecture
+    bits = head_bits(bundle)
     macs, adds = witness.macs / witness.images, witness.accumulates / witness.images
     head = head_estimates(architecture, macs, adds)
     cut = Point(
         method=Method.SPIKES,
-        setting=f"{architecture.spike_shape.bits} spike bits",
+        setting=f"{architecture.spike_shape.bits} spike bits, {bits}-bit head",
         subject=subject,
         top1=round(found.top1, 3),
         top5=round(found.top5, 3),
@@ -100,6 +109,7 @@ def bundle_points(
         by_timesteps=witness.by_timesteps(),
         uncut_top1=None if uncut_top1 is None else round(uncut_top1, 3),
         edge_exit_top1=round(found.edge_exit_top1, 3),
+        head_bits=bits,
         head_bytes=bundle.path(HEAD_ONNX).stat().st_size,
         confusion=mistakes(witness.confusion),
         log=log,
@@ -107,7 +117,7 @@ def bundle_points(
     )
     alone = Point(
         method=Method.EDGE_SPIKING,
-        setting="edge exit",
+        setting=f"edge exit, {bits}-bit head",
         subject=subject,
         top1=round(found.edge_exit_top1, 3),
         top5=round(100.0 * witness.exit_top5_hits / witness.images, 3),

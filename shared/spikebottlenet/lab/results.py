@@ -95,6 +95,7 @@ class Point(Settings):
     by_timesteps: tuple[Prefix, ...] = ()
     uncut_top1: Percent | None = None
     edge_exit_top1: Percent | None = None
+    head_bits: int | None = None  # of the head's weights
     head_bytes: int | None = None  # of the head's file
     confusion: tuple[tuple[int, int, int], ...] = ()  # (true class, answer, images), wrong ones
     chosen_on: str = ""  # where a setting was chosen: "held-out images"; empty: nothing chosen

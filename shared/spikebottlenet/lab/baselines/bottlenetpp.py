@@ -100,7 +100,8 @@ class BottleNetPP(nn.Module):
             odd = features.shape[-1] % _SMALL_SIDE
             features = functional.pad(features, (0, odd, 0, odd))
         real = torch.sigmoid(self.encoder_norm(self.encoder(features)))
-        return real + (torch.round(real * _TOP) / _TOP - real).detach()
+        symbols: torch.Tensor = real + (torch.round(real * _TOP) / _TOP - real).detach()
+        return symbols
 
     def decode(self, symbols: torch.Tensor, side: int) -> torch.Tensor:
         """Features [B, F, side, side]."""
