@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from spikebottlenet.bundle import Half, default_bundle, open_bundle
 from spikebottlenet.cli.__main__ import app
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.report.build import build
@@ -281,3 +282,20 @@ def test_a_run_of_baselines_alone_is_reported_too(tmp_path: Path) -> None:
     written = write_report([run], tmp_path / "out")
     assert "No cut network was measured" in written.text.read_text()
     Page().feed(html_page(build(read_groups([run]))))
+
+
+def test_the_shipped_bundle_is_reported_as_its_manifest_says(tmp_path: Path) -> None:
+    done = CliRunner().invoke(
+        app, ["report", "default", "--out", str(tmp_path)], catch_exceptions=False
+    )
+    assert done.exit_code == 0
+    measured = open_bundle(default_bundle(), Half.EDGE).manifest.measured
+    assert measured is not None
+    text = (tmp_path / "report.md").read_text()
+    lost = measured.uncut_top1 - measured.top1
+    (row,) = [line for line in text.splitlines() if line.startswith("| resnet18 layer2")]
+    cells = [cell.strip() for cell in row.split("|")]
+    for figure in (f"{measured.top1:.2f}", f"{lost:+.2f}", f"{measured.payload_bytes_mean:.1f}"):
+        assert figure in cells
+    assert "spikebottlenet evaluate default --data uoft-cs/cifar100" in text
+    assert "`spikebottlenet baselines default --only" in text

@@ -28,10 +28,11 @@ def evaluate(
     with needing_extra("lab"):
         import torch
 
-        from spikebottlenet.lab.bundle_point import evaluate_command, measured_points, subject_of
+        from spikebottlenet.lab.bundle_point import evaluate_command, measured_points
         from spikebottlenet.lab.data import load_split
         from spikebottlenet.lab.evaluate import evaluate_bundle
         from spikebottlenet.lab.results import RESULTS, add_points
+        from spikebottlenet.lab.subject import subject_of
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     architecture = opened.manifest.architecture
     used = threads or os.cpu_count() or 1

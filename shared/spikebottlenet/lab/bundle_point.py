@@ -1,61 +1,19 @@
 """The point of a bundle: what an evaluation of it found, and where every figure is from."""
 
-import hashlib
 import shlex
 from pathlib import Path
 
 import onnx
 
 from spikebottlenet.accounting.energy import ACCUMULATE_PJ, MAC_PJ, PJ_PER_UJ
-from spikebottlenet.accounting.operations import ann_head_macs
-from spikebottlenet.accounting.wire import GRPC_PREFIX_BYTES, HTTP2_FRAME_BYTES
 from spikebottlenet.bundle import HEAD_ONNX, Bundle, Measured
-from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import BundleError
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.evaluate import Evaluation, evaluate_bundle
-from spikebottlenet.lab.export import TRAINING_CONFIG
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point, Subject, add_points
+from spikebottlenet.lab.subject import FRAMING_BYTES, WIRE_METHOD, head_estimate, subject_of
 from spikebottlenet.lab.witness import Witness, mistakes
 from spikebottlenet.model.architecture import Architecture
-
-ENERGY_MODEL = "horowitz45-fp32"  # 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate
-INT8_MAC_PJ = 0.23  # 8-bit multiply 0.2 and add 0.03, 45 nm, Horowitz 2014
-FRAMING_BYTES = GRPC_PREFIX_BYTES + HTTP2_FRAME_BYTES
-WIRE_METHOD = (
-    f"frame + {FRAMING_BYTES}: gRPC prefix and HTTP/2 frame header; the message's own fields and "
-    "what belongs to the connection are left out"
-)
-
-
-def cut_name(architecture: Architecture) -> str:
-    """The part of the network that the cut comes after."""
-    backbone = str(getattr(architecture, "backbone", "resnet18"))
-    part = "block" if backbone.startswith("mobilenet") else "layer"
-    return f"{part}{architecture.after_stage}"
-
-
-def subject_of(bundle: Bundle, *, data: str, split: str, images: int) -> Subject:
-    """What a bundle is, for a point; seed and hash come from the config beside it."""
-    architecture = bundle.manifest.architecture
-    config = bundle.path(TRAINING_CONFIG)
-    values, digest = {}, ""
-    if config.is_file():
-        digest = hashlib.sha256(config.read_bytes()).hexdigest()
-        found = read_yaml(config)
-        values = found if isinstance(found, dict) else {}
-    return Subject(
-        backbone=str(getattr(architecture, "backbone", "resnet18")),
-        width=architecture.width,
-        cut=cut_name(architecture),
-        timesteps=architecture.timesteps,
-        side=architecture.side,
-        data=data,
-        split=split,
-        images=images,
-        seed=int(values.get("seed", 0)),
-        config_sha256=digest,
-    )
 
 
 def head_bits(bundle: Bundle) -> int:
@@ -67,14 +25,8 @@ def head_bits(bundle: Bundle) -> int:
 def head_estimates(architecture: Architecture, macs: float, adds: float) -> EnergyEstimate:
     """Energy of a head with so many operations an image, beside ordinary heads at the same cut."""
     mac_uj, add_uj = macs * MAC_PJ / PJ_PER_UJ, adds * ACCUMULATE_PJ / PJ_PER_UJ
-    ordinary = ann_head_macs(architecture)
-    return EnergyEstimate(
-        model=ENERGY_MODEL,
-        edge_uj=round(mac_uj + add_uj, 4),
-        parts={"multiply-accumulates": round(mac_uj, 4), "accumulates": round(add_uj, 4)},
-        ordinary_head_uj=round(ordinary * MAC_PJ / PJ_PER_UJ, 4),
-        ordinary_int8_head_uj=round(ordinary * INT8_MAC_PJ / PJ_PER_UJ, 4),
-    )
+    parts = {"multiply-accumulates": round(mac_uj, 4), "accumulates": round(add_uj, 4)}
+    return head_estimate(architecture, mac_uj + add_uj, parts)
 
 
 def bundle_points(

@@ -10,8 +10,8 @@ import torch
 from spikebottlenet.accounting.energy import MAC_PJ, PJ_PER_UJ
 from spikebottlenet.lab.baselines.ground import Ground
 from spikebottlenet.lab.baselines.tally import Answers, count, rival_point
-from spikebottlenet.lab.bundle_point import ENERGY_MODEL
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point
+from spikebottlenet.lab.subject import ENERGY_MODEL
 
 
 def uncut_macs(ground: Ground) -> int:

@@ -8,10 +8,10 @@ import torch
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import DataError
-from spikebottlenet.lab.bundle_point import subject_of
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
 from spikebottlenet.lab.results import Subject
+from spikebottlenet.lab.subject import subject_of
 from spikebottlenet.model.architecture import Architecture
 from spikebottlenet.model.exact import PixelScale
 from spikebottlenet.model.resnet import ResNet18

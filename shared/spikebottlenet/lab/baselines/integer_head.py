@@ -24,8 +24,8 @@ from spikebottlenet.lab.baselines.bottlenetpp import (
 from spikebottlenet.lab.baselines.ground import Ground
 from spikebottlenet.lab.baselines.quantise import CLIPS, levels, rounded_weights, scale_for
 from spikebottlenet.lab.baselines.training import accuracy
-from spikebottlenet.lab.bundle_point import INT8_MAC_PJ
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point
+from spikebottlenet.lab.subject import INT8_MAC_PJ
 
 BITS = 8
 INT8_MODEL = "horowitz45-int8"

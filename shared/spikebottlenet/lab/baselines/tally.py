@@ -8,9 +8,9 @@ import torch
 from rich.progress import track
 
 from spikebottlenet.lab.baselines.ground import Ground
-from spikebottlenet.lab.bundle_point import FRAMING_BYTES, WIRE_METHOD
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point
+from spikebottlenet.lab.subject import FRAMING_BYTES, WIRE_METHOD
 from spikebottlenet.lab.witness import count_mistakes, mistakes
 
 BATCH = 100

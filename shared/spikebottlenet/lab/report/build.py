@@ -1,6 +1,7 @@
 """From groups of points to a report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from spikebottlenet.lab.report.document import (
     Block,
@@ -28,6 +29,7 @@ from spikebottlenet.lab.report.targets import verdicts
 from spikebottlenet.lab.results import Method
 
 _TARGET_DATA = "cifar100"
+_SHOWN = 25.0  # points of accuracy below the best that a plot still shows
 
 
 def build(groups: Sequence[Group]) -> Document:
@@ -125,10 +127,26 @@ def _frontiers(group: Group, key: str) -> list[Block]:
 def _figure(
     key: str, title: str, series: tuple[Series, ...], x_title: str, note: str = ""
 ) -> Figure:
-    svg = frontier_plot(series, key=key, title=title, x_title=x_title)
-    front = "Ringed and joined: the Pareto front, points that no other beats. Top-1 accuracy in "
-    said = f"{front}percent. {note}".strip()
-    return Figure(key, title, svg, said, _legend(series))
+    shown, left_out = _near_the_best(series)
+    svg = frontier_plot(shown, key=key, title=title, x_title=x_title)
+    said = (
+        "Top-1 accuracy in percent. Ringed and joined: the Pareto front of all points whose cost "
+        f"is not zero. {note}"
+    )
+    if left_out:
+        said += f" {left_out} points more than {_SHOWN:g} below the best are only in the table."
+    return Figure(key, title, svg, said.replace("  ", " ").strip(), _legend(shown))
+
+
+def _near_the_best(series: Sequence[Series]) -> tuple[tuple[Series, ...], int]:
+    """The marks near the best, and how many others there are: those would flatten the plot."""
+    least = max(spot.top1 for each in series for spot in each.spots) - _SHOWN
+    kept = [
+        replace(each, spots=tuple(spot for spot in each.spots if spot.top1 >= least))
+        for each in series
+    ]
+    count = sum(len(each.spots) for each in series) - sum(len(each.spots) for each in kept)
+    return tuple(each for each in kept if each.spots), count
 
 
 def _legend(series: Sequence[Series]) -> tuple[Key, ...]:
@@ -157,11 +175,10 @@ def _timesteps(group: Group) -> tuple[Series, ...]:
     if not found:
         return ()
     longest = max(spot.x for each in found for spot in each.spots)
-    whole = {e.run: top for e in group.of(Method.SPIKES) if (top := uncut_top1(group, e))}
-    for run, top1 in whole.items():
-        says = f"{run}: un-cut network, {percent(top1)} %"
+    for top1 in sorted({top for e in group.of(Method.SPIKES) if (top := uncut_top1(group, e))}):
+        says = f"un-cut network, {percent(top1)} %"
         ends = (Spot(1.0, top1, says), Spot(max(longest, 1.0), top1, says))
-        found.append(Series(f"{run}: un-cut network", "plus", 1, ends, joined=True))
+        found.append(Series(says, "plus", 1, ends, joined=True))
     return tuple(found)
 
 

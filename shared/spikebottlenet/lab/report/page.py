@@ -39,20 +39,20 @@ def _section(section: Section) -> str:
     parts, figures = list[str](), list[str]()
     for block in section.blocks:
         if isinstance(block, Figure):  # neighbours share a row where there is room
-            figures.append(_block(block, 3))
+            figures.append(_block(block, 3, section.title))
             continue
         if figures:
             parts.append(f'<div class="plots">{"".join(figures)}</div>')
             figures = []
-        parts.append(_block(block, 3))
+        parts.append(_block(block, 3, section.title))
     if figures:
         parts.append(f'<div class="plots">{"".join(figures)}</div>')
     return f"<section>\n<h2>{escape(section.title)}</h2>\n{chr(10).join(parts)}\n</section>\n"
 
 
-def _block(block: Block, level: int) -> str:
+def _block(block: Block, level: int, where: str) -> str:
     if isinstance(block, Folded):
-        inside = "".join(_block(each, level + 1) for each in block.blocks)
+        inside = "".join(_block(each, level + 1, where) for each in block.blocks)
         return f"<details><summary>{escape(block.title)}</summary>{inside}</details>"
     heading = f"<h{level}>{escape(block.title)}</h{level}>"
     if isinstance(block, Notes):
@@ -60,7 +60,7 @@ def _block(block: Block, level: int) -> str:
         return f"{heading}<ul>{items}</ul>"
     note = f'<p class="note">{escape(block.note)}</p>' if block.note else ""
     if isinstance(block, Table):
-        return heading + _table(block) + note
+        return heading + _table(block, where) + note
     items = "".join(
         f"<li>{mark_svg(key.shape, key.colour)}{escape(key.name)}</li>" for key in block.legend
     )
@@ -68,13 +68,13 @@ def _block(block: Block, level: int) -> str:
     return f"<figure>{heading}{legend}{block.svg}<figcaption>{note}</figcaption></figure>"
 
 
-def _table(table: Table) -> str:
+def _table(table: Table, where: str) -> str:
     head = "".join(
         f'<th scope="col"{_number(table, index)}>{escape(name) or "result"}</th>'
         for index, name in enumerate(table.columns)
     )
     body = "".join(_row(table, row) for row in table.rows)
-    label = escape(table.title, quote=True)
+    label = escape(f"{table.title} ({where})", quote=True)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>'
         f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"

@@ -12,11 +12,11 @@ from html import escape
 from spikebottlenet.lab.report.frontier import Mark, front
 from spikebottlenet.lab.report.series import Series
 
-WIDTH, HEIGHT = 560, 380
+WIDTH, HEIGHT = 480, 360
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 12, 46
 _ZERO_BAND = 34  # beside the axis, for costs of zero that a logarithm has no place for
 _SIZE = 5
-_BAR, _BAR_GAP, _LABEL = 14, 6, 150
+_BAR, _BAR_GAP, _LABEL = 14, 6, 130
 
 
 # (kind of paint, path from its middle) by shape
@@ -68,9 +68,10 @@ def frontier_plot(
     scale = _scale(xs, logarithmic=logarithmic)
     y, y_ticks = _accuracy_axis([spot.top1 for spot in spots])
     parts = [_axes(scale, y, y_ticks, x_title, zero=logarithmic and min(xs) <= 0)]
-    best = front([Mark(spot.x, spot.top1) for spot in spots])
+    paid = [spot for spot in spots if spot.x > 0]  # what costs nothing would be the whole front
+    best = front([Mark(spot.x, spot.top1) for spot in paid])
     if logarithmic:
-        parts.append(_steps([(scale(spots[i].x), y(spots[i].top1)) for i in best]))
+        parts.append(_steps([(scale(paid[i].x), y(paid[i].top1)) for i in best]))
     for each in series:
         places = [(scale(spot.x), y(spot.top1)) for spot in each.spots]
         if each.joined:
@@ -81,7 +82,7 @@ def frontier_plot(
             parts.append(f'<g class="c{each.colour}">{_mark(each.shape, a, b)}{says}</g>')
     if logarithmic:
         parts += [
-            f'<circle class="front" cx="{scale(spots[i].x):.1f}" cy="{y(spots[i].top1):.1f}" '
+            f'<circle class="front" cx="{scale(paid[i].x):.1f}" cy="{y(paid[i].top1):.1f}" '
             f'r="{_SIZE + 3.5}"/>'
             for i in best
         ]

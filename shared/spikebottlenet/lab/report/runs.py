@@ -5,8 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from spikebottlenet.bundle import MANIFEST
 from spikebottlenet.errors import DataError
-from spikebottlenet.lab.results import Method, Point, read_results, results_path
+from spikebottlenet.lab.report.manifest import manifest_results
+from spikebottlenet.lab.results import (
+    RESULTS,
+    Method,
+    Point,
+    Results,
+    read_results,
+    results_path,
+)
 
 
 class Placed(NamedTuple):
@@ -69,7 +78,7 @@ def read_groups(places: Sequence[Path]) -> tuple[Group, ...]:
     names = run_names(places)
     found: dict[Images, list[Placed]] = {}
     for name, place in zip(names, places, strict=True):
-        results = read_results(place)
+        results = results_of(place)
         if not results.points:
             raise DataError(f"{results_path(place)} holds no point: evaluate the run first")
         for point in results.points:
@@ -77,6 +86,13 @@ def read_groups(places: Sequence[Path]) -> tuple[Group, ...]:
             images = Images(subject.data, subject.split, subject.images, results.class_names)
             found.setdefault(images, []).append(Placed(name, point))
     return tuple(Group(images, tuple(placed)) for images, placed in found.items())
+
+
+def results_of(place: Path) -> Results:
+    """A run's results; of a bundle by itself, what its manifest says."""
+    if (place / MANIFEST).is_file() and not (place / RESULTS).exists():
+        return manifest_results(place)
+    return read_results(place)
 
 
 def run_names(places: Iterable[Path]) -> list[str]:
