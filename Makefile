@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := edge,cloud,lab,events,bench,docs,dev,browser
 
-.PHONY: help demo test test-browser screenshots check docs bench plan-check chaos strangers fuzz scale soak install stubs clean
+.PHONY: help demo test test-browser screenshots check docs bench report plan-check chaos strangers fuzz scale soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -44,6 +44,9 @@ docs: $(STAMP) ## build the pages into build/site; a warning is an error
 
 bench: $(STAMP) ## every figure as a ratio to its reference, into build/, 20 minutes (DATA=cifar100 folder)
 	$(BIN)/spikebottlenet bench all $(if $(DATA),--data '$(DATA)')
+
+report: $(STAMP) ## tables, frontiers and targets of measured runs, into build/report (RUNS='runs/a runs/b'; without: the shipped bundle's)
+	$(BIN)/spikebottlenet report $(or $(RUNS),default) --out build/report
 
 chaos: $(STAMP) ## stored and live requests under faults and kills, ten minutes
 	$(BIN)/python -m tests.trials.chaos

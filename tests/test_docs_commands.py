@@ -25,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
 
 _TRAINING = "tests/test_lab.py::test_train_makes_a_bundle_that_evaluates_to_what_it_says"
+_BASELINES = "tests/test_baselines.py::test_what_is_typed_wrong_is_named"
+_REPORT = "tests/test_lab_report.py::test_a_report_is_one_page_that_fetches_nothing"
 _PROFILE = "tests/test_plan_command.py::test_a_machine_is_profiled_and_planned_for"
 _PLAN = "tests/test_plan_command.py::test_a_plan_in_words_names_the_best_cut"
 
@@ -32,6 +34,8 @@ _PLAN = "tests/test_plan_command.py::test_a_plan_in_words_names_the_best_cut"
 ELSEWHERE = {
     "spikebottlenet evaluate": _TRAINING,
     "spikebottlenet train": _TRAINING,
+    "spikebottlenet baselines": _BASELINES,
+    "spikebottlenet report": _REPORT,
     "spikebottlenet profile": _PROFILE,
     "spikebottlenet plan": _PLAN,
 }

@@ -5,6 +5,7 @@ import sys
 import typer
 
 from spikebottlenet.cli import (
+    baselines,
     bench,
     certs,
     demo,
@@ -13,6 +14,7 @@ from spikebottlenet.cli import (
     model,
     plan,
     profile,
+    report,
     results,
     send,
     sweep,
@@ -35,6 +37,8 @@ app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
+app.command("baselines")(baselines.baselines)
+app.command("report")(report.report)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
 app.command("health")(health.health)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,15 +25,21 @@ def evaluate(
     label_column: LabelColumn = None,
     train_split: TrainSplit = None,
     test_split: TestSplit = None,
+    out: Annotated[
+        Path | None, typer.Option(help="add the point to this folder's results.json, for `report`")
+    ] = None,
 ) -> None:
     """Accuracy, bytes and estimated energy of a bundle: exact head, real frames, tail."""
     with needing_extra("lab"):
         import torch
 
+        from spikebottlenet.lab.bundle_point import evaluate_command, measured_points
         from spikebottlenet.lab.config import DataChoice
         from spikebottlenet.lab.config_files import bundle_data_settings
         from spikebottlenet.lab.data import load_split
         from spikebottlenet.lab.evaluate import evaluate_bundle
+        from spikebottlenet.lab.results import RESULTS, add_points
+        from spikebottlenet.lab.subject import subject_of
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     architecture = opened.manifest.architecture
     used = threads or os.cpu_count() or 1
@@ -41,13 +48,29 @@ def evaluate(
     settings = choice.applied(bundle_data_settings(opened.folder))
     whole = load_split(data, split, opened.manifest.preprocess, settings)
     chosen = whole.first(limit) if limit else whole
-    found = evaluate_bundle(opened, chosen, threads=used).rounded()
     measured = opened.manifest.measured
+    uncut_top1 = measured.uncut_top1 if measured else None
+    if out is None:
+        found = evaluate_bundle(opened, chosen, threads=used).rounded()
+    else:
+        same = measured is not None and (measured.split, measured.images) == (split, len(chosen))
+        subject = subject_of(opened, data=data, split=split, images=len(chosen))
+        evaluation, points = measured_points(
+            opened,
+            chosen,
+            subject,
+            uncut_top1=uncut_top1 if same else None,  # of the same images, or not at all
+            log=RESULTS,
+            command=evaluate_command(opened.folder, subject, data=data, out=out),
+            threads=used,
+        )
+        add_points(out, opened.manifest.class_names, points)
+        found = evaluation.rounded()
     record = {
         "images": found["images"],
         "top1": found["top1"],
         "top5": found["top5"],
-        "uncut_top1": measured.uncut_top1 if measured else None,
+        "uncut_top1": uncut_top1,
         "spike_bits": architecture.spike_shape.bits,
         "bit_compression": architecture.bit_compression,
         "payload_bytes_mean": found["payload_bytes_mean"],

@@ -22,6 +22,7 @@ from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.data_classes import match_classes
+from spikebottlenet.lab.witness import Witness
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead
 from spikebottlenet.runtime.torch_tail import TorchTail
@@ -51,8 +52,12 @@ class Evaluation(NamedTuple):
         return {name: round(value, 3) for name, value in values if value is not None}
 
 
-def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evaluation:
+def evaluate_bundle(
+    bundle: Bundle, split: ImageSplit, *, threads: int, witness: Witness | None = None
+) -> Evaluation:
     """Run every image; each one's spikes go through a frame and back before the tail sees them.
+
+    A ``witness`` is shown every batch, for the details of a report.
 
     Raises:
         DataError: no images, or classes that are not the bundle's; another order is matched.
@@ -84,6 +89,8 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
         hits[: ranked.shape[1]] += (ranked == labels[:, None]).sum(axis=0)
         exit_hits += _right(edge_exit.classify(result.spikes), labels)
         payloads += [len(frame) for frame in frames]
+        if witness is not None:
+            witness.see(labels, result, ranked[:, 0], codec, tail, edge_exit)
         spikes_fired += int(result.spikes.sum())
         macs += result.macs * len(labels)
         accumulates += int(result.accumulates.sum())
@@ -104,10 +111,16 @@ def evaluate_bundle(bundle: Bundle, split: ImageSplit, *, threads: int) -> Evalu
 
 
 def measure_bundle(
-    bundle: Bundle, test: ImageSplit, *, data: str, uncut_top1: float | None, threads: int
+    bundle: Bundle,
+    test: ImageSplit,
+    *,
+    data: str,
+    uncut_top1: float | None,
+    threads: int,
+    witness: Witness | None = None,
 ) -> Bundle:
     """Evaluate on the test split and write that into the bundle's manifest."""
-    found = evaluate_bundle(bundle, test, threads=threads)
+    found = evaluate_bundle(bundle, test, threads=threads, witness=witness)
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     uncut = None if uncut_top1 is None else round(uncut_top1, 3)
     about = {"data": data, "split": "test", "date": today, "uncut_top1": uncut}

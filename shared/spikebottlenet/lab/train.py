@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from spikebottlenet.bundle import Bundle, Half, open_bundle
+from spikebottlenet.lab.bundle_point import keep_points
 from spikebottlenet.lab.claim import CONFIG, claimed, take_uncut
 from spikebottlenet.lab.compose import read_config
 from spikebottlenet.lab.config import TrainingConfig
@@ -17,6 +18,7 @@ from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.precision import say_precision
 from spikebottlenet.lab.uncut import train_uncut, uncut_accuracy
+from spikebottlenet.lab.witness import Witness
 from spikebottlenet.lab.workers import workers
 from spikebottlenet.model.split import SplitNetwork
 from spikebottlenet.model.uncut import UncutNetwork
@@ -101,10 +103,15 @@ def finish(
     copy_record(out, config_path, folder)
     test = load_split(source, "test", config.data.preprocess(), config.data)
     warn_of_duplicates(train_split, test)
-    return measure_bundle(
-        open_bundle(folder, Half.LAB),
+    made = open_bundle(folder, Half.LAB)
+    witness = Witness(made.manifest.architecture)
+    measured = measure_bundle(
+        made,
         test,
         data=config.data.name or Path(source).name,
         uncut_top1=uncut_accuracy(uncut, test, config.data.scale),
         threads=threads,
+        witness=witness,
     )
+    keep_points(measured, witness, out, data=source)
+    return measured

@@ -20,6 +20,7 @@ class HeadResult(NamedTuple):
     spikes: Spikes  # [T, B, C, H, W] in {0, 1}
     macs: int  # of each image
     accumulates: npt.NDArray[np.int64]  # [B], from the spikes that fired
+    activity: tuple[npt.NDArray[Any], ...] = ()  # each layer's spikes, [B, H, W]
 
 
 class OnnxHead:
@@ -68,4 +69,4 @@ class OnnxHead:
         accumulates = np.full(images, self._fixed)
         for fired, outflow in zip(activity, self._fan_out, strict=True):
             accumulates += fired.reshape(images, -1) @ outflow
-        return HeadResult(spikes, self._macs, accumulates.astype(np.int64))
+        return HeadResult(spikes, self._macs, accumulates.astype(np.int64), tuple(activity))

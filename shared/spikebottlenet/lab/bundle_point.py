@@ -1,0 +1,134 @@
+"""The point of a bundle: what an evaluation of it found, and where every figure is from."""
+
+import shlex
+from pathlib import Path
+
+import onnx
+
+from spikebottlenet.accounting.energy import ACCUMULATE_PJ, MAC_PJ, PJ_PER_UJ
+from spikebottlenet.bundle import HEAD_ONNX, Bundle, Measured
+from spikebottlenet.errors import BundleError
+from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.lab.evaluate import Evaluation, evaluate_bundle
+from spikebottlenet.lab.results import EnergyEstimate, Method, Point, Subject, add_points
+from spikebottlenet.lab.subject import FRAMING_BYTES, WIRE_METHOD, head_estimate, subject_of
+from spikebottlenet.lab.witness import Witness, mistakes
+from spikebottlenet.model.architecture import Architecture
+
+
+def head_bits(bundle: Bundle) -> int:
+    """Bits of the head's weights: 8 where its graph has quantised convolutions, else 32."""
+    graph = onnx.load_model(str(bundle.path(HEAD_ONNX)), load_external_data=False).graph
+    return 8 if any(node.op_type == "QLinearConv" for node in graph.node) else 32
+
+
+def head_estimates(architecture: Architecture, macs: float, adds: float) -> EnergyEstimate:
+    """Energy of a head with so many operations an image, beside ordinary heads at the same cut."""
+    mac_uj, add_uj = macs * MAC_PJ / PJ_PER_UJ, adds * ACCUMULATE_PJ / PJ_PER_UJ
+    parts = {"multiply-accumulates": round(mac_uj, 4), "accumulates": round(add_uj, 4)}
+    return head_estimate(architecture, mac_uj + add_uj, parts)
+
+
+def bundle_points(
+    bundle: Bundle,
+    subject: Subject,
+    found: Evaluation | Measured,
+    witness: Witness,
+    *,
+    uncut_top1: float | None,
+    log: str,
+    command: str,
+) -> tuple[Point, Point]:
+    """The cut network's point, and that of its edge exit with nothing sent."""
+    architecture = bundle.manifest.architecture
+    bits = head_bits(bundle)
+    macs, adds = witness.macs / witness.images, witness.accumulates / witness.images
+    head = head_estimates(architecture, macs, adds)
+    cut = Point(
+        method=Method.SPIKES,
+        setting=f"{architecture.spike_shape.bits} spike bits, {bits}-bit head",
+        subject=subject,
+        top1=round(found.top1, 3),
+        top5=round(found.top5, 3),
+        bits_before_coding=architecture.spike_shape.bits,
+        bit_compression=round(architecture.bit_compression, 3),
+        payload_bytes_mean=round(found.payload_bytes_mean, 3),
+        payload_bytes_p99=round(found.payload_bytes_p99, 3),
+        wire_bytes_mean=round(found.payload_bytes_mean + FRAMING_BYTES, 3),
+        wire_method=WIRE_METHOD,
+        energy=(head,),
+        firing_rates=witness.firing_rates(),
+        by_timesteps=witness.by_timesteps(),
+        uncut_top1=None if uncut_top1 is None else round(uncut_top1, 3),
+        edge_exit_top1=round(found.edge_exit_top1, 3),
+        head_bits=bits,
+        head_bytes=bundle.path(HEAD_ONNX).stat().st_size,
+        confusion=mistakes(witness.confusion),
+        log=log,
+        command=command,
+    )
+    alone = Point(
+        method=Method.EDGE_SPIKING,
+        setting=f"edge exit, {bits}-bit head",
+        subject=subject,
+        top1=round(found.edge_exit_top1, 3),
+        top5=round(100.0 * witness.exit_top5_hits / witness.images, 3),
+        bits_before_coding=0,
+        payload_bytes_mean=0.0,
+        payload_bytes_p99=0.0,
+        wire_bytes_mean=0.0,
+        wire_method="nothing is sent",
+        energy=(head_estimates(architecture, macs + witness.exit_macs, adds),),
+        uncut_top1=cut.uncut_top1,
+        log=log,
+        command=command,
+    )
+    return cut, alone
+
+
+def measured_points(
+    bundle: Bundle,
+    split: ImageSplit,
+    subject: Subject,
+    *,
+    uncut_top1: float | None,
+    log: str,
+    command: str,
+    threads: int,
+) -> tuple[Evaluation, tuple[Point, Point]]:
+    """Evaluate a bundle and make its points."""
+    witness = Witness(bundle.manifest.architecture)
+    found = evaluate_bundle(bundle, split, threads=threads, witness=witness)
+    points = bundle_points(
+        bundle, subject, found, witness, uncut_top1=uncut_top1, log=log, command=command
+    )
+    return found, points
+
+
+def keep_points(bundle: Bundle, witness: Witness, run: Path, *, data: str) -> None:
+    """Write the points of a bundle that was just measured into its run's results.
+
+    Raises:
+        BundleError: its manifest has no measurement.
+    """
+    measured = bundle.manifest.measured
+    if measured is None:
+        raise BundleError(f"the manifest of {bundle.folder} has no measurement: measure it first")
+    subject = subject_of(bundle, data=measured.data, split=measured.split, images=measured.images)
+    points = bundle_points(
+        bundle,
+        subject,
+        measured,
+        witness,
+        uncut_top1=measured.uncut_top1,
+        log=f"{bundle.folder.name}/training-cut.jsonl",
+        command=evaluate_command(bundle.folder, subject, data=data, out=run),
+    )
+    add_points(run, bundle.manifest.class_names, points)
+
+
+def evaluate_command(folder: Path, subject: Subject, *, data: str, out: Path) -> str:
+    """The command that measures a bundle again into ``out``."""
+    words = ["spikebottlenet", "evaluate", str(folder), "--data", data]
+    words += ["--split", subject.split, "--limit", str(subject.images), "--out", str(out)]
+    return shlex.join(words)

@@ -1,0 +1,180 @@
+"""What was measured of a network and of its rivals: points, kept as ``results.json`` in a run.
+
+A point is one way of getting an answer (spikes at the cut, features at the cut, the image itself,
+nothing sent at all) with one setting, measured on one split. Every point carries the log that it
+came from and the command that makes it again. Torch is not imported, so reports are quick.
+"""
+
+import json
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from spikebottlenet.config import Settings
+from spikebottlenet.errors import ConfigError, DataError
+
+RESULTS = "results.json"
+RESULTS_VERSION = 1
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Method(StrEnum):
+    """A way of getting an answer."""
+
+    SPIKES = "spikes"  # this project: bottleneck spikes, entropy-coded
+    SPIKES_WHOLE = "spikes-whole"  # the same spiking head, its features passed whole
+    EDGE_SPIKING = "edge-spiking"  # spiking head and edge exit, nothing sent
+    EDGE_ORDINARY = "edge-ordinary"  # the un-cut network on the edge, nothing sent
+    FEATURES = "features"  # the ordinary head's features, perhaps quantised, and Zstandard
+    BOTTLENETPP = "bottlenet++"  # learned encoder and decoder, 8-bit symbols
+    INTEGER = "integer"  # the same behind an ordinary head of 8-bit weights and features
+    IMAGE = "image"  # the image as a file, to the un-cut network
+
+
+class Subject(Settings):
+    """What was measured, and on what."""
+
+    backbone: str
+    width: int
+    cut: str  # "layer2": after which part
+    timesteps: int
+    side: int  # sites of the square image
+    data: str
+    split: str
+    images: int = Field(ge=1)
+    seed: int
+    config_sha256: str  # of the training config; empty where it is not known
+
+
+class EnergyEstimate(Settings):
+    """Compute energy on the edge by one named model, microjoules an image."""
+
+    model: str
+    edge_uj: Amount
+    parts: dict[str, Amount] = Field(default_factory=dict)
+    ordinary_head_uj: Amount | None = None  # float32, the same layers up to the cut
+    ordinary_int8_head_uj: Amount | None = None
+
+
+class LayerRate(Settings):
+    """Firing rate of one neuron layer, spikes a site a timestep."""
+
+    layer: str
+    rate: Amount
+
+
+class Prefix(Settings):
+    """What the first timesteps alone give."""
+
+    timesteps: int
+    top1: Percent
+    payload_bytes_mean: Amount
+
+
+class Point(Settings):
+    """One measured way of getting an answer; accuracies in percent, bytes of an image."""
+
+    method: Method
+    setting: str = ""  # what tells it from its kind: "8-bit + zstd", "jpeg 50"
+    subject: Subject
+    top1: Percent
+    top5: Percent
+    bits_before_coding: int = Field(ge=0)  # of all timesteps
+    payload_bytes_mean: Amount  # of whole frames
+    payload_bytes_p99: Amount
+    wire_bytes_mean: Amount
+    wire_method: str
+    bit_compression: Amount | None = None  # over float32 features at the cut
+    energy: tuple[EnergyEstimate, ...] = ()
+    firing_rates: tuple[LayerRate, ...] = ()
+    by_timesteps: tuple[Prefix, ...] = ()
+    uncut_top1: Percent | None = None
+    edge_exit_top1: Percent | None = None
+    head_bits: int | None = None  # of the head's weights
+    head_bytes: int | None = None  # of the head's file
+    confusion: tuple[tuple[int, int, int], ...] = ()  # (true class, answer, images), wrong ones
+    chosen_on: str = ""  # where a setting was chosen: "held-out images"; empty: nothing chosen
+    log: str  # file in the run's folder
+    command: str  # that makes this point again
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """A later point with the same key takes this one's place."""
+        subject = self.subject
+        return (self.method.value, self.setting, subject.cut, subject.split, str(subject.images))
+
+    def estimate(self, model: str) -> EnergyEstimate | None:
+        """Its energy by one model."""
+        return next((each for each in self.energy if each.model == model), None)
+
+
+class Results(Settings):
+    """All points of one run."""
+
+    version: int = RESULTS_VERSION
+    class_names: tuple[str, ...]
+    points: tuple[Point, ...] = ()
+
+    def with_points(self, points: Iterable[Point]) -> "Results":
+        """These results and newer points, which take the place of older ones with their key."""
+        by_key = {point.key: point for point in (*self.points, *points)}
+        return self.model_copy(update={"points": tuple(by_key.values())})
+
+
+def results_path(place: Path) -> Path:
+    """The results file of a run's folder, or a file named itself."""
+    return place / RESULTS if place.is_dir() else place
+
+
+def read_results(place: Path) -> Results:
+    """Read a run's folder or its results file.
+
+    Raises:
+        DataError: none there, not readable, of another version, or damaged.
+    """
+    path = results_path(place)
+    again = "measure again with `spikebottlenet evaluate BUNDLE --data DATA --out RUN`"
+    try:
+        values: Any = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no {RESULTS} in {place}: {again}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is not a results file that can be read ({error}): {again}"
+        ) from error
+    version = values.get("version") if isinstance(values, dict) else None
+    if isinstance(values, dict) and version != RESULTS_VERSION:
+        raise DataError(
+            f"{path} is version {version!r} of results, wanted {RESULTS_VERSION}: {again}"
+        )
+    try:
+        return Results.parse(values, source=str(path))
+    except ConfigError as error:
+        raise DataError(f"results are damaged: {error}: {again}") from error
+
+
+def add_points(place: Path, class_names: tuple[str, ...], points: Iterable[Point]) -> Path:
+    """Write points into a run's results, which are begun where there are none.
+
+    Raises:
+        DataError: what is there cannot be read, or is of other classes.
+    """
+    path = results_path(place)
+    before = read_results(path) if path.exists() else Results(class_names=class_names)
+    if before.class_names != class_names:
+        raise DataError(
+            f"{path} is of {len(before.class_names)} other classes than these "
+            f"{len(class_names)}: give another --out"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    kept = before.with_points(points).model_dump(mode="json", exclude_defaults=True)
+    text = json.dumps({"version": RESULTS_VERSION, **kept}, ensure_ascii=False)
+    partial.write_text(text + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
