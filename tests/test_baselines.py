@@ -265,3 +265,24 @@ def test_decoder_of_an_odd_side_gives_the_side_back() -> None:
     assert torch.equal(torch.round(symbols * 255) / 255, symbols)
     assert network.decode(symbols, 7).shape == features.shape
     assert isinstance(network.encoder, nn.Conv2d)
+
+
+def test_an_evaluation_adds_its_point_and_repeats_itself(
+    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = trained
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.parent / "cache"))
+    arguments = ["evaluate", str(run / "bundle"), "--data", str(data), "--limit", "20"]
+    found = []
+    for _ in range(2):
+        done = CliRunner().invoke(
+            app, [*arguments, "--out", str(tmp_path), "--json"], catch_exceptions=False
+        )
+        found.append(json.loads(done.stdout))
+    assert found[0] == found[1]
+    points = read_results(tmp_path).points
+    assert [point.method for point in points] == [Method.SPIKES, Method.EDGE_SPIKING]
+    assert points[0].top1 == found[0]["top1"]
+    assert points[0].subject.images == 20
+    assert points[0].uncut_top1 is None  # what the manifest says is of other images
+    assert "--limit 20" in points[0].command
