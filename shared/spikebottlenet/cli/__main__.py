@@ -8,6 +8,7 @@ from spikebottlenet.cli import (
     bench,
     certs,
     demo,
+    energy,
     evaluate,
     health,
     model,
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("send")(send.send)
 app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
+app.command("energy")(energy.energy)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
