@@ -23,7 +23,12 @@ from spikebottlenet.accounting.energy_profile import (
     find_profile,
     moved_pj,
 )
-from spikebottlenet.accounting.operations import ann_head_macs
+from spikebottlenet.accounting.operations import (
+    ann_head_macs,
+    fan_out,
+    fixed_accumulates,
+    stem_macs,
+)
 from spikebottlenet.bundle import HEAD_ONNX, Bundle
 from spikebottlenet.cli.__main__ import app
 from spikebottlenet.errors import ConfigError
@@ -52,6 +57,33 @@ def test_the_default_profile_says_what_records_say(bundle: Bundle, crops: np.nda
         compute_uj(ann_head_macs(architecture), 0)
     )
     assert found.ordinary_int8.total_uj == pytest.approx(ann_head_macs(architecture) * 0.3e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"residual": "membrane"},
+        {"residual": "sew_add"},
+        {"residual": "sew_and", "stem": "imagenet", "side": 32},
+        {"backbone": "mobilenet_v1", "after_stage": 5, "side": 16},
+        {"backbone": "resnet50", "stem": "imagenet", "side": 32, "residual": "membrane"},
+    ],
+)
+def test_every_kind_of_head_costs_what_its_operations_are_counted_at(options: dict) -> None:
+    architecture = Architecture.model_validate({**SMALL.model_dump(), **options})
+    layers = head_layers(architecture)
+    rng = np.random.default_rng(5)
+    activity = Activity(tuple(3 * rng.random((layer.side, layer.side)) for layer in layers))
+    pairs = zip(activity.maps, fan_out(architecture), strict=True)
+    accumulates = sum(float((fired * outflow).sum()) for fired, outflow in pairs)
+    accumulates += fixed_accumulates(architecture)
+    expected = (stem_macs(architecture) * 4.6 + accumulates * 0.9) / 1e6
+    found = head_energy(architecture, activity, DEFAULT_PROFILE)
+    assert found.spiking.total_uj == pytest.approx(expected)
+    assert found.ordinary_float32.macs * 1e6 == pytest.approx(4.6 * ann_head_macs(architecture))
+    least = head_energy(architecture, activity, find_profile("horowitz45-int8-once"))
+    most = head_energy(architecture, activity, find_profile("horowitz45-int8-each"))
+    assert least.ordinary_int8.total_uj < most.ordinary_int8.total_uj
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from spikebottlenet.accounting.energy import ACCUMULATE_PJ, MAC_PJ, PJ_PER_UJ
 from spikebottlenet.accounting.energy_head import Activity, activity_at
+from spikebottlenet.accounting.operations import fixed_accumulates
 from spikebottlenet.bundle import Manifest
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.model.architecture import Architecture, head_layers
@@ -34,7 +35,7 @@ def assumed(architecture: Architecture, rate: float) -> SeenActivity:
 def from_manifest(manifest: Manifest) -> SeenActivity:
     """The mean rate that the manifest's measured energy amounts to, in every layer.
 
-        rate = (edge_compute_uj - stem_macs * 4.6 pJ) / 0.9 pJ / dense accumulates
+        rate = ((edge_compute_uj - stem_macs * 4.6 pJ) / 0.9 pJ - fixed) / dense accumulates
 
     Accumulates are then those that were measured; how they lie in the layers is not in a manifest.
 
@@ -48,7 +49,8 @@ def from_manifest(manifest: Manifest) -> SeenActivity:
     counts = manifest.operations
     picojoules = manifest.measured.edge_compute_uj * PJ_PER_UJ - counts.stem_macs * MAC_PJ
     dense = sum(layer.dense_accumulates for layer in counts.head_layers)
-    rate = max(0.0, picojoules / ACCUMULATE_PJ / dense)
+    fixed = fixed_accumulates(manifest.architecture)
+    rate = max(0.0, (picojoules / ACCUMULATE_PJ - fixed) / dense)
     layers = head_layers(manifest.architecture)
     source = (
         f"the manifest's mean over {manifest.measured.images} images, "

@@ -23,7 +23,9 @@ and in bits moved (``moved_pj``), where a profile counts them:
 network's partial sum stays in a register (Lemaire et al., "An analytical estimation of spiking
 neural networks energy efficiency", arXiv 2210.13107, counts so). ``once``: both keep partial sums
 in registers and read weights and features once a layer; the spiking head again each timestep. The
-stem's current is computed once, written once and read T times. Pixels are 8 bits.
+stem's current is computed once, written once and read T times. Pixels are 8 bits. A ``membrane``
+shortcut is an accumulate a neuron a timestep, fired or not; what is not binary (``sew_add``) is
+multiplied, zero or not, and has the bits of its highest value.
 
 Left out: the encoder of an ordinary head, its requantisation, control, network on chip, leakage.
 """
@@ -121,7 +123,7 @@ def activity_at(architecture: Architecture, rates: Sequence[float]) -> Activity:
 def synapse_accumulates(synapse: Synapse, spikes: SpikeMap) -> float:
     """Accumulates that spikes [H, W] of the source layer make through one synapse group."""
     sites = reach(synapse)
-    channels_each = dense_operations(synapse) / (int(sites.sum()) * synapse.inputs)
+    channels_each = 1 if synapse.convolution is None else synapse.outputs // synapse.groups
     return float((sites * spikes).sum()) * channels_each
 
 
@@ -164,7 +166,8 @@ def _spiking_layer(
     each = profile.traffic is Traffic.EACH
     neurons = _neurons(layer)
     macs = accumulates = weights = scattered = current = 0.0
-    features = moved_pj(neurons * steps, held_bits=neurons, passes=steps)
+    sent = _sites(layer) * layer.levels.bit_length()
+    features = moved_pj(sent * steps, held_bits=sent, passes=steps)
     for synapse in layer.synapses:
         held = _weights(synapse)
         if synapse.source == IMAGE:
@@ -177,10 +180,21 @@ def _spiking_layer(
             kept = neurons * stem.accumulator_bits
             current += moved_pj(kept * (1 + steps), held_bits=kept, passes=1 + steps)
             continue
-        found = synapse_accumulates(synapse, activity.maps[synapse.source])
-        accumulates += found * unit.add_pj
+        if synapse.membrane:  # a current handed on, fired or not
+            accumulates += neurons * steps * unit.add_pj
+            scattered += neurons * steps
+            kept = neurons * unit.accumulator_bits
+            current += moved_pj(kept * steps, held_bits=kept, passes=steps)
+            continue
+        source = layers[synapse.source]
+        if source.levels > 1:  # not binary: multiplied, zero or not
+            found = float(dense_operations(synapse) * steps)
+            macs += found * unit.mac_pj
+        else:
+            found = synapse_accumulates(synapse, activity.maps[synapse.source])
+            accumulates += found * unit.add_pj
         scattered += found
-        read = _neurons(layers[synapse.source])
+        read = _sites(source) * source.levels.bit_length()
         features += moved_pj(read * steps, held_bits=read, passes=steps)
         if held:
             moved = (found if each else held * steps) * unit.operand_bits
@@ -205,17 +219,18 @@ def _ordinary_layer(
     profile: EnergyProfile,
 ) -> EnergyParts:
     unit, each = profile.arithmetic, profile.traffic is Traffic.EACH
-    made = _neurons(layer) * unit.operand_bits
+    made = _sites(layer) * unit.operand_bits
     macs = weights = 0.0
     updates = _neurons(layer) * unit.add_pj  # ReLU compares
     features = moved_pj(made, held_bits=made)
+    if layer.gate is not None:
+        updates += _sites(layer) * unit.add_pj  # the shortcut that it stands for
+        features += moved_pj(made, held_bits=made)
     for synapse in layer.synapses:
         held = _weights(synapse)
         image = synapse.source == IMAGE
         bits_each = _PIXEL_BITS if image else unit.operand_bits
-        source = (
-            _image_bits(architecture) if image else _neurons(layers[synapse.source]) * bits_each
-        )
+        source = _image_bits(architecture) if image else _sites(layers[synapse.source]) * bits_each
         if not held:
             updates += _neurons(layer) * unit.add_pj
             features += moved_pj(source, held_bits=source)
@@ -240,6 +255,11 @@ def _together(parts: Sequence[EnergyParts]) -> EnergyParts:
 
 
 def _neurons(layer: NeuronLayer) -> int:
+    return layer.channels * layer.neuron_side**2
+
+
+def _sites(layer: NeuronLayer) -> int:
+    """What a layer sends on, after its pooling."""
     return layer.channels * layer.side**2
 
 
@@ -247,8 +267,7 @@ def _weights(synapse: Synapse) -> int:
     """Weights of a synapse group; an identity has none."""
     if synapse.convolution is None:
         return 0
-    groups = int(getattr(synapse, "groups", 1))
-    return synapse.outputs * synapse.inputs * synapse.kernel**2 // groups
+    return synapse.outputs * synapse.inputs * synapse.kernel**2 // synapse.groups
 
 
 def _image_bits(architecture: Architecture) -> int:
