@@ -9,6 +9,7 @@ from spikebottlenet.cli import (
     bench,
     certs,
     demo,
+    energy,
     evaluate,
     health,
     model,
@@ -35,6 +36,7 @@ app = typer.Typer(
 app.command("send")(send.send)
 app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
+app.command("energy")(energy.energy)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("baselines")(baselines.baselines)
