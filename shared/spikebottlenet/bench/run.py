@@ -22,6 +22,7 @@ from spikebottlenet.bench.overload_part import measure_overload
 from spikebottlenet.bench.peers_part import measure_peers
 from spikebottlenet.bench.report import as_json, as_markdown, print_report
 from spikebottlenet.bench.subject import Subject, prepared
+from spikebottlenet.bench.train_part import measure_train
 from spikebottlenet.errors import UnavailableError
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ PARTS: dict[str, Callable[[Subject], Part]] = {
     "peers": measure_peers,
     "growth": measure_growth,
     "neuron": measure_neuron,
+    "train": measure_train,
 }
 _IMAGES, _QUICK_IMAGES = 1000, 128
 

@@ -134,6 +134,17 @@ def neuron(
 
 
 @app.command()
+def train(
+    data: Data = None,
+    bundle: BundleName = "default",
+    quick: Quick = False,
+    out: Out = Path("build"),
+) -> None:
+    """A step of training against a plain one."""
+    _measure(("train",), bundle, data, quick, out)
+
+
+@app.command()
 def load(
     address: Annotated[str, typer.Argument(help="host:port of the daemon")],
     target: Annotated[str, typer.Option(help="cloud or edge: what listens there")] = "cloud",
