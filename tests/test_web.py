@@ -23,7 +23,7 @@ from spikebottlenet.listening import ListeningSettings
 from spikebottlenet.rpc.tokens import entry_of
 from spikebottlenet.web.door import CLIENT
 from spikebottlenet.web.routes import health_route
-from spikebottlenet.web.server import running_web
+from spikebottlenet.web.server import Refused, running_web
 from tests.conftest import Start, log_lines
 
 EDGE_START = ("edge_node", "--cloud", "127.0.0.1:9")
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
     body: str
 
 
-def routes() -> Sequence[Route]:
+def routes(_: Refused) -> Sequence[Route]:
     async def who(request: Request) -> PlainTextResponse:
         return PlainTextResponse(request.scope[CLIENT])
 
@@ -56,8 +56,8 @@ def fetch(
 @contextlib.asynccontextmanager
 async def web(listen: str = "127.0.0.1:0", **settings: object) -> AsyncIterator[str]:
     values = {"web_listen": listen, **settings}
-    async with running_web(ListeningSettings.model_validate(values), routes) as url:
-        yield url
+    async with running_web(ListeningSettings.model_validate(values), routes) as served:
+        yield served.url
 
 
 async def test_this_machine_gets_in_and_other_sites_pages_do_not() -> None:
@@ -82,7 +82,8 @@ async def test_this_machine_gets_in_and_other_sites_pages_do_not() -> None:
         own = {"Origin": url, "Sec_Fetch_Site": "same-origin", "method": "POST"}
         assert (await get(fetch, f"{url}/who", **own)).status == 200
         link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
-        assert (await get(fetch, f"{url}/who", **link)).status == 200
+        assert (await get(fetch, f"{url}/healthz", **link)).status == 503
+        assert (await get(fetch, f"{url}/who", **link)).status == 403  # data: for no one's frame
 
 
 async def test_where_tokens_are_set_all_but_empty_pages_needs_one(tmp_path: Path) -> None:
@@ -144,8 +145,8 @@ async def test_an_address_in_use_is_an_error_only_where_it_was_chosen() -> None:
         class UsuallyHere(ListeningSettings):
             web_listen: str = address
 
-        async with running_web(UsuallyHere(), routes) as url:
-            assert url == ""
+        async with running_web(UsuallyHere(), routes) as served:
+            assert served.url == ""
     for wrong in ("8080", "127.0.0.1:", "127.0.0.1:99999", ":80"):
         with pytest.raises(ConfigError, match="web_listen"):
             async with web(wrong, insecure=True):

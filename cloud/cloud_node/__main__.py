@@ -23,7 +23,7 @@ from spikebottlenet.reload import reloading
 from spikebottlenet.rpc.server import ServiceCollector, Serving, running_server
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import add_CoInferenceServicer_to_server
 from spikebottlenet.tracing import running_tracer
-from spikebottlenet.web.server import running_web
+from spikebottlenet.web.server import Refused, running_web
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -59,11 +59,13 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
         service = CloudService(inference, ledger)
         add_CoInferenceServicer_to_server(service, collector)
 
-        def routes(serving: Serving, worker: TailWorker = worker) -> "Sequence[BaseRoute]":
+        def routes(
+            serving: Serving, web_refused: Refused, worker: TailWorker = worker
+        ) -> "Sequence[BaseRoute]":
             families = [
                 *inference.metrics.families,
                 *cloud_families(models, worker),
-                *daemon_families("spikebottlenet_cloud", ledger, serving),
+                *daemon_families("spikebottlenet_cloud", ledger, serving, web_refused),
             ]
             return [*web_routes(serving, families), *live_routes(service, inference)]
 
@@ -87,7 +89,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
             print(line, flush=True)
             async with reloading(settings, reread, change):
                 await serve_until(
-                    stop, serving, service.drain, drain_s=settings.drain_s, alive=worker.alive
+                    stop, serving, web, service.drain, drain_s=settings.drain_s, alive=worker.alive
                 )
             inference.log_totals(ledger)
 

@@ -45,7 +45,7 @@ from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 from spikebottlenet.rpc.v1.edge_pb2_grpc import add_EdgeInferenceServicer_to_server
 from spikebottlenet.state_dir import state_dir
 from spikebottlenet.tracing import running_tracer
-from spikebottlenet.web.server import running_web
+from spikebottlenet.web.server import Refused, running_web
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
@@ -125,13 +125,15 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
 
             queue = QueueStanding(store)
 
-            def routes(serving: Serving, worker: HeadWorker = worker) -> "Sequence[BaseRoute]":
+            def routes(
+                serving: Serving, web_refused: Refused, worker: HeadWorker = worker
+            ) -> "Sequence[BaseRoute]":
                 families = [
                     *metrics.families,
                     *edge_families(models, worker, answering, queue),
-                    *daemon_families("spikebottlenet_edge", ledger, serving),
+                    *daemon_families("spikebottlenet_edge", ledger, serving, web_refused),
                 ]
-                pages = live_routes(service, models, settings)
+                pages = live_routes(service, models, settings, serving.clients)
                 return [*web_routes(serving, families, queue.refresh), *pages]
 
             async def alive(worker: HeadWorker = worker, store: Store = store) -> None:
@@ -153,7 +155,7 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
                 print(f"{line}, cloud {settings.cloud}", flush=True)
                 async with reloading(settings, reread, change):
                     await serve_until(
-                        stop, serving, service.drain, drain_s=settings.drain_s, alive=alive
+                        stop, serving, web, service.drain, drain_s=settings.drain_s, alive=alive
                     )
     service.log_totals(ledger, expired=worker.expired)
 

@@ -44,11 +44,17 @@ _JPEG_QUALITY = 75
 class EdgePage:
     """The page's data, from the service that answers everyone."""
 
-    def __init__(self, service: EdgeService, models: ServedModels, settings: EdgeSettings) -> None:
+    def __init__(
+        self,
+        service: EdgeService,
+        models: ServedModels,
+        settings: EdgeSettings,
+        clients: Clients,  # gRPC's: who comes both ways is one
+    ) -> None:
         self._service = service
         self._models = models
         self._settings = settings
-        self._clients = Clients(settings.server_limits())
+        self._clients = clients
         self._uploads = Places(_MAX_UPLOADS, "wait until one is answered")
         self._feed = Feed(self.snapshot)
 

@@ -17,11 +17,14 @@ _QUEUE_WITHIN_S = 1.0  # a disk that is slower leaves the last counts standing
 
 
 class QueueStanding:
-    """What the durable queue holds, as last read."""
+    """What the durable queue holds, as last read; says nothing of it before that.
+
+    Its counts go on over restarts, so that 0 for "not read yet" would look like a sudden rise.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._counts = QueueCounts(0, 0, 0, 0, {"full": 0, "age": 0}, mirrored=True)
+        self._counts: QueueCounts | None = None
         self._oldest_unix_s: float | None = None
 
     async def refresh(self) -> None:
@@ -31,10 +34,11 @@ class QueueStanding:
             return
         try:
             async with asyncio.timeout(_QUEUE_WITHIN_S):
-                self._counts = await queue.counts()
+                counts = await queue.counts()
                 oldest = await queue.waiting(after=0, limit=1)
         except (TimeoutError, StoreError):
             return
+        self._counts = counts
         self._oldest_unix_s = oldest[0].stored_unix_ms / 1e3 if oldest else None
 
     @property
@@ -50,21 +54,23 @@ class QueueStanding:
             Gauge(
                 "spikebottlenet_edge_queue_bytes",
                 "Bytes of their spikes, of those that wait and dead ones.",
-                lambda: [Reading(self._counts.kept_bytes)],
+                lambda: [Reading(self._counts.kept_bytes)] if self._counts else [],
             ),
             Gauge(
                 "spikebottlenet_edge_queue_oldest_age_seconds",
                 "How long the first that waits has waited; 0 where none does.",
-                lambda: [Reading(self._age_s())],
+                lambda: [Reading(self._age_s())] if self._counts else [],
             ),
         ]
 
     def dropped(self) -> Iterator[Reading]:
         """Stored requests that the queue's own limits dropped, ever."""
-        for why, count in self._counts.dropped.items():
+        for why, count in self._counts.dropped.items() if self._counts else ():
             yield Reading(count, (f"queue_{why}",))
 
     def _requests(self) -> Iterator[Reading]:
+        if self._counts is None:
+            return
         yield Reading(self._counts.waiting, ("waiting",))
         yield Reading(self._counts.answered, ("answered",))
         yield Reading(self._counts.dead, ("dead",))

@@ -7,6 +7,7 @@ from edge_node.models import ServedModels
 from edge_node.service import EdgeService
 from edge_node.settings import EdgeSettings
 from spikebottlenet.metrics.families import Family
+from spikebottlenet.rpc.limits import Clients
 from spikebottlenet.rpc.server import Serving
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def web_routes(
 
 
 def live_routes(
-    service: EdgeService, models: ServedModels, settings: EdgeSettings
+    service: EdgeService, models: ServedModels, settings: EdgeSettings, clients: Clients
 ) -> "Sequence[BaseRoute]":
     """The live page."""
     from edge_node.live import EdgePage
 
-    return EdgePage(service, models, settings).routes()
+    return EdgePage(service, models, settings, clients).routes()

@@ -20,6 +20,7 @@ from spikebottlenet.logs import LogFormat, fields, start_logging
 from spikebottlenet.notify import Notifier, watchdog
 from spikebottlenet.options import parse_options
 from spikebottlenet.rpc.server import Serving
+from spikebottlenet.web.server import Web
 
 log = logging.getLogger(__name__)
 
@@ -119,10 +120,10 @@ async def unless_stopped(stop: asyncio.Event, work: Awaitable[ResultT]) -> Resul
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def start_line(prog: str, listen: str, serving: Serving, web: str, bundle: Bundle) -> str:
+def start_line(prog: str, listen: str, serving: Serving, web: Web, bundle: Bundle) -> str:
     """The one line on standard output that says where and what is served."""
     host = listen.rpartition(":")[0]
-    pages = f"web {web}, " if web else ""
+    pages = f"web {web.url}, " if web.url else ""
     return (
         f"{prog} {__version__} serving on {host}:{serving.port}, {pages}"
         f"bundle {bundle.manifest.name}, fingerprint {bundle.fingerprint}"
@@ -132,6 +133,7 @@ def start_line(prog: str, listen: str, serving: Serving, web: str, bundle: Bundl
 async def serve_until(
     stop: asyncio.Event,
     serving: Serving,
+    web: Web,
     drain: Callable[[], None],
     *,
     drain_s: float,
@@ -150,4 +152,4 @@ async def serve_until(
         log.info("draining", extra=fields(drain_s=drain_s))
         await serving.set_healthy(False)
         drain()
-        await serving.stop(drain_s)
+        await asyncio.gather(serving.stop(drain_s), web.drain(drain_s))

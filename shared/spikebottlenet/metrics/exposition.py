@@ -84,7 +84,10 @@ def metrics_route(
     async def metrics(request: Request) -> Response:
         if refresh is not None:
             await refresh()
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        except ValueError:  # a version that is none
+            encode, content_type = choose_encoder("")
         return Response(
             encode(registry),
             headers={"content-type": content_type, "cache-control": "no-store"},

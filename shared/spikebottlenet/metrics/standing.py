@@ -1,6 +1,6 @@
 """How any daemon stands at a scrape: its build, its models, its connections, who was refused."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from spikebottlenet import __version__
 from spikebottlenet.accounting.wire import Side, WireLedger
@@ -9,7 +9,9 @@ from spikebottlenet.metrics.families import Family, Gauge, ReadCounter, Reading
 from spikebottlenet.rpc.server import Serving
 
 
-def daemon_families(prefix: str, ledger: WireLedger, serving: Serving) -> list[Family]:
+def daemon_families(
+    prefix: str, ledger: WireLedger, serving: Serving, web_refused: Mapping[int, int]
+) -> list[Family]:
     """Families of a daemon whose metrics begin with ``prefix``."""
 
     def connections() -> Iterator[Reading]:
@@ -42,6 +44,12 @@ def daemon_families(prefix: str, ledger: WireLedger, serving: Serving) -> list[F
             "gRPC calls that were refused at the door or cut short, by status code.",
             lambda: [Reading(count, (code,)) for code, count in serving.refused.items()],
             ("code",),
+        ),
+        ReadCounter(
+            f"{prefix}_refused_web_requests",
+            "Requests to the web port that were refused, by HTTP status.",
+            lambda: [Reading(count, (str(status),)) for status, count in web_refused.items()],
+            ("status",),
         ),
     ]
 

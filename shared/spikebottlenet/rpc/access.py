@@ -54,7 +54,7 @@ class Door(grpc.aio.ServerInterceptor):
     def __init__(self, limits: ServerLimits, tokens: TokenFile | None) -> None:
         self._limits = limits
         self._tokens = tokens
-        self._clients = Clients(limits)
+        self.clients = Clients(limits)
         self._calls = Places(limits.max_calls, "end some calls, or raise max_calls")
         self._unary = Places(
             limits.max_unary,
@@ -110,7 +110,7 @@ class Door(grpc.aio.ServerInterceptor):
     @contextmanager
     def _enter(self, handler: Any, context: Context) -> Iterator[Valid]:
         token = _token(context)
-        client = self._clients.get(self._name(token, context))
+        client = self.clients.get(self._name(token, context))
         with client.call(), self._calls.taken(client.name):
             set_current_client(client)
             if handler.request_streaming:
@@ -173,7 +173,12 @@ def _address_of(peer: str) -> str:
     kind, _, rest = urllib.parse.unquote(peer).partition(":")
     if kind not in ("ipv4", "ipv6"):
         return kind
-    host = rest.rpartition(":")[0].strip("[]").partition("%")[0]
+    return address_name(rest.rpartition(":")[0].strip("[]"))
+
+
+def address_name(host: str) -> str:
+    """What an address is known by: itself, of IPv6 its first 64 bits."""
+    host = host.partition("%")[0]
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -128,11 +128,12 @@ class Serving:
         health: Health,
         names: list[str],
         port: int,
-        refused: Mapping[str, int],
+        door: Door,
     ):
         self.port = port
         self.healthy = False
-        self.refused = refused  # calls, by status code
+        self.refused: Mapping[str, int] = door.refused  # calls, by status code
+        self.clients = door.clients
         self._server = server
         self._health = health
         self._names = names
@@ -179,7 +180,7 @@ async def running_server(
         server.add_generic_rpc_handlers((generic,))
     shown = [*names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
     reflection.enable_server_reflection([*shown, reflection.SERVICE_NAME], server)
-    serving = Serving(server, health, names, _bind(server, address, credentials), door.refused)
+    serving = Serving(server, health, names, _bind(server, address, credentials), door)
     if not limit_backlog(serving.port, limits.backlog):
         log.warning("new connections wait in a queue of the system's own length")
     await serving.set_healthy(False)

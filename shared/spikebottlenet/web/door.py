@@ -11,7 +11,11 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from spikebottlenet.rpc.tokens import SCHEME, TokenFile
+from spikebottlenet.rpc.access import address_name
+from spikebottlenet.rpc.limits import ServerLimits
+from spikebottlenet.rpc.tokens import SCHEME
+from spikebottlenet.web.ending import ENDING, Ending
+from spikebottlenet.web.guard import Guard
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -20,13 +24,16 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 CLIENT = "spikebottlenet.client"  # in a request's scope: who calls, as gRPC's door names them
+CERTIFICATE = "certificate"  # in its state: the common name that the client has shown
 
 _READING = ("GET", "HEAD")
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
 )
+_NO_FRAME = (b"content-security-policy", b"frame-ancestors 'none'")  # where a page says no more
 
 
 class _RefusedError(Exception):
@@ -38,10 +45,11 @@ class _RefusedError(Exception):
 class Door:
     """Lets requests in to ``app``, or refuses them with a reason as JSON."""
 
-    def __init__(self, app: App, *, tokens: TokenFile | None, only_here: bool) -> None:
+    def __init__(self, app: App, guard: Guard, limits: ServerLimits, ending: Ending) -> None:
         self._app = app
-        self._tokens = tokens
-        self._only_here = only_here
+        self._guard = guard
+        self._limits = limits
+        self._ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,22 +57,46 @@ class Door:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
+                self._count(message["status"])
                 message["headers"] = [*message["headers"], *_HEADERS]
+                if not any(name == _NO_FRAME[0] for name, _ in message["headers"]):
+                    message["headers"].append(_NO_FRAME)
             await send(message)
 
         try:
+            self._check_size(scope)
             self._check_origin(scope, headers)
             scope[CLIENT] = self._name(scope, headers)
         except _RefusedError as refusal:
             await _refuse(send_guarded, refusal)
             return
+        scope[ENDING] = self._ending
         await self._app(scope, receive, send_guarded)
+
+    def _count(self, status: int) -> None:
+        refused = self._guard.refused
+        if status // 100 == 4:
+            refused[status] = refused.get(status, 0) + 1
+
+    def _check_size(self, scope: Scope) -> None:
+        """Of headers that come in one read the parser has no limit."""
+        said = len(scope["raw_path"]) + len(scope["query_string"])
+        said += sum(len(name) + len(value) for name, value in scope["headers"])
+        most = self._limits.max_metadata_bytes
+        if said > most:
+            raise _RefusedError(
+                431,
+                f"headers are {said} bytes, wanted at most {most}: send fewer, or raise "
+                "max_metadata_bytes",
+            )
 
     def _check_origin(self, scope: Scope, headers: dict[str, str]) -> None:
         host = headers.get("host", "")
-        if self._only_here and self._tokens is None and not _is_this_machine(host):
+        guard = self._guard
+        if guard.only_here and guard.tokens is None and not _is_this_machine(host):
             raise _RefusedError(403, f"called by the name {host!r}: use 127.0.0.1 or localhost")
-        navigates = headers.get("sec-fetch-mode") == "navigate" and scope["method"] in _READING
+        # A link from elsewhere may open a page; data are for the page's own requests.
+        navigates = headers.get("sec-fetch-mode") == "navigate" and _is_open(scope)
         site = headers.get("sec-fetch-site", "same-origin")
         origin = headers.get("origin")
         foreign = origin is not None and origin.partition("://")[2] != host
@@ -72,13 +104,16 @@ class Door:
             raise _RefusedError(403, "asked for by another site's page: open this one's own")
 
     def _name(self, scope: Scope, headers: dict[str, str]) -> str:
-        address = scope["client"][0] if scope["client"] else "unknown"
-        if self._tokens is None or _is_open(scope):
-            return f"address {address}"
+        tokens = self._guard.tokens
+        if tokens is None or _is_open(scope):
+            certificate = scope["state"].get(CERTIFICATE)
+            if tokens is None and certificate is not None:
+                return f"certificate {certificate}"
+            return f"address {address_name(scope['client'][0]) if scope['client'] else 'unknown'}"
         given = headers.get("authorization", "")
         if not given.startswith(SCHEME):
             raise _RefusedError(401, "no token came: send the header `Authorization: Bearer TOKEN`")
-        name = self._tokens.name_of(given.removeprefix(SCHEME).strip())
+        name = tokens.name_of(given.removeprefix(SCHEME).strip())
         if name is None:
             raise _RefusedError(401, "the token is not known here, or not any more: get a new one")
         return f"token {name}"

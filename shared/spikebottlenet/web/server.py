@@ -8,41 +8,70 @@ import asyncio
 import importlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spikebottlenet.errors import ConfigError, UnavailableError
 from spikebottlenet.listening import ListeningSettings
 from spikebottlenet.logs import fields
-from spikebottlenet.rpc.security import ServerSecurity, check_address
+from spikebottlenet.rpc.security import ServerSecurity, check_address, is_loopback
+from spikebottlenet.rpc.tokens import TokenFile
+from spikebottlenet.web.ending import Ending
+from spikebottlenet.web.guard import Guard
+from spikebottlenet.web.tls import server_context
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
+    from spikebottlenet.web.site import Site
+
 log = logging.getLogger(__name__)
 
-Routes = Callable[[], "Sequence[BaseRoute]"]  # called at the first visit; may import what it needs
+Refused = Mapping[int, int]  # requests that were refused, by HTTP status
+Routes = Callable[[Refused], "Sequence[BaseRoute]"]  # at the first visit; may import what it needs
 
 _SITE = "spikebottlenet.web.site"
+_AGAIN_S = 1.0  # between two tries to open the site
+
+
+class Web:
+    """A web server that runs, or waits for its first visitor."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url  # '' if not served
+        self.ending = Ending()
+        self.site: Site | None = None
+
+    async def drain(self, within_s: float) -> None:
+        """End what pages watch, let requests that were taken be answered."""
+        self.ending.begin()
+        if self.site is not None:
+            await self.site.answered(within_s)
 
 
 @asynccontextmanager
-async def running_web(settings: ListeningSettings, routes: Routes) -> AsyncIterator[str]:
-    """Serve ``routes`` on ``web_listen`` until the block ends; yields the URL, '' if not served.
+async def running_web(settings: ListeningSettings, routes: Routes) -> AsyncIterator[Web]:
+    """Serve ``routes`` on ``web_listen`` until the block ends.
 
     Guarded as gRPC is. An address in use is an error where it was chosen; of the default it is
     logged, and the daemon serves without pages.
 
     Raises:
-        ConfigError: other machines could reach it and nothing guards it.
+        ConfigError: other machines could reach it and nothing guards it, or its certificates or
+            tokens do not work.
         UnavailableError: it was chosen and cannot be bound.
     """
     address, security = settings.web_listen, settings.server_security()
     if not address:
-        yield ""
+        yield Web("")
         return
     check_address(address, security)
+    guard = Guard(
+        tokens=None if security.tokens is None else TokenFile(security.tokens),
+        context=server_context(security),
+        only_here=is_loopback(address),
+    )
     try:
         listener = _bind(address, settings.backlog)
     except OSError as error:
@@ -50,25 +79,49 @@ async def running_web(settings: ListeningSettings, routes: Routes) -> AsyncItera
         if address != type(settings).model_fields["web_listen"].default:
             raise UnavailableError(f"{problem}; choose another with --web-listen") from error
         log.warning("web pages not served", extra=fields(reason=problem))
-        yield ""
+        yield Web("")
         return
-    serving = asyncio.create_task(_serve(listener, settings, routes))
+    web = Web(_url(address, listener, security))
+    opening = asyncio.create_task(_open(web, listener, guard, settings, routes))
     try:
-        yield _url(address, listener, security)
+        yield web
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        web.ending.begin()
+        if web.site is not None:
+            await web.site.close()
         listener.close()
 
 
-async def _serve(listener: socket.socket, settings: ListeningSettings, routes: Routes) -> None:
-    """Wait for the first visitor, then import the site and be one."""
-    try:
+async def _open(
+    web: Web,
+    listener: socket.socket,
+    guard: Guard,
+    settings: ListeningSettings,
+    routes: Routes,
+) -> None:
+    """Wait for the first visitor, then import the site; if it fails, for the next one."""
+    while web.site is None:
         await _readable(listener)
-        site = await asyncio.to_thread(importlib.import_module, _SITE)
-        await site.serve(listener, settings, routes)
-    except Exception:  # the pages are lost, the daemon is not
-        log.exception("web pages failed")
+        try:
+            module: Any = await asyncio.to_thread(importlib.import_module, _SITE)
+            found = await asyncio.to_thread(routes, guard.refused)
+            limits = settings.server_limits()
+            web.site = await module.open_site(listener, found, guard, limits, web.ending)
+        except Exception:  # the pages are lost for now, the daemon is not
+            log.exception("web pages failed: the next visit tries again")
+            _turn_away(listener)
+            await asyncio.sleep(_AGAIN_S)
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Close the connections that wait to be taken, so that nobody waits for nothing."""
+    try:
+        while True:
+            listener.accept()[0].close()
+    except OSError:  # there is no more
+        return
 
 
 async def _readable(listener: socket.socket) -> None:

@@ -8,13 +8,22 @@ const LONGEST_SIDE = 512; // of a frame: the head takes far fewer pixels
 // `send` takes a blob and resolves once it is answered; `complain` takes a sentence.
 export function startCamera(send, complain) {
   const [button, view] = [element('camera'), element('view')];
-  let stream = null;
-  let timer = 0;
+  let run = null; // what is on or being turned on: its stream, once there is one
 
-  async function frame() {
-    const started = performance.now();
-    if (!document.hidden && view.videoWidth) await send(await photograph(view));
-    if (stream) timer = setTimeout(frame, Math.max(0, EVERY_MS - (performance.now() - started)));
+  async function frames(mine) {
+    while (run === mine) {
+      const started = performance.now();
+      try {
+        const photo = !document.hidden && view.videoWidth ? await photograph(view) : null;
+        if (photo && run === mine) await send(photo);
+      } catch (error) {
+        complain(`No picture: ${error.message}`);
+      }
+      const rest = Math.max(0, EVERY_MS - (performance.now() - started));
+      await new Promise((resolve) => {
+        setTimeout(resolve, rest);
+      });
+    }
   }
 
   async function start() {
@@ -22,27 +31,39 @@ export function startCamera(send, complain) {
       complain('The browser gives its camera to pages from https or from this machine only.');
       return;
     }
+    const mine = { stream: null };
+    run = mine;
     try {
-      stream = await navigator.mediaDevices.getUserMedia({
+      mine.stream = await navigator.mediaDevices.getUserMedia({
         video: { facingMode: 'environment', width: { ideal: 640 } },
       });
+      if (run !== mine) {
+        release(mine); // stopped while the browser asked
+        return;
+      }
+      view.srcObject = mine.stream;
+      await view.play();
     } catch (error) {
+      if (run !== mine) return;
+      stop();
       complain(`No camera: ${error.message}`);
       return;
     }
-    view.srcObject = stream;
-    await view.play();
+    if (run !== mine) return;
     show(true);
-    frame();
+    frames(mine);
   }
 
   function stop() {
-    if (!stream) return;
-    stream.getTracks().forEach((track) => track.stop());
-    stream = null;
-    clearTimeout(timer);
+    if (!run) return;
+    release(run);
+    run = null;
     view.srcObject = null;
     show(false);
+  }
+
+  function release({ stream }) {
+    stream?.getTracks().forEach((track) => track.stop());
   }
 
   function show(on) {
@@ -53,7 +74,10 @@ export function startCamera(send, complain) {
     put('camera', on ? 'Stop the camera' : 'Use the camera');
   }
 
-  button.addEventListener('click', () => (stream ? stop() : start()));
+  button.addEventListener('click', () => {
+    if (!run) start();
+    else if (run.stream) stop(); // a second click while the browser asks is one too many
+  });
   return { stop };
 }
 

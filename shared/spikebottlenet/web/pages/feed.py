@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from spikebottlenet.errors import OverloadedError
+from spikebottlenet.errors import OverloadedError, UnavailableError
+from spikebottlenet.web.ending import ENDING
 from spikebottlenet.web.pages.refusal import refusal
 
 Snapshot = Mapping[str, object]
@@ -40,6 +41,7 @@ class Feed:
         self._max_viewers = max_viewers
         self._viewers: set[Viewer] = set()
         self._telling: asyncio.Task[None] | None = None
+        self._ended = False
 
     @property
     def viewers(self) -> int:
@@ -55,8 +57,19 @@ class Feed:
                     retry_after_s=5.0,
                 )
             )
+        request.scope[ENDING].ends(self.end)
+        if self._ended:
+            return refusal(UnavailableError("this daemon is stopping: connect again later"))
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream", headers=headers)
         return StreamingResponse(self.events(), media_type="text/event-stream", headers=headers)
+
+    def end(self) -> None:
+        """Take no more viewers, and let those that watch go."""
+        self._ended = True
+        for viewer in list(self._viewers):
+            self._end(viewer)
 
     async def events(self) -> AsyncIterator[bytes]:
         """A snapshot at once, then each that differs, until the viewer goes or falls behind."""
