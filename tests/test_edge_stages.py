@@ -12,7 +12,7 @@ from edge_node import head_worker
 from edge_node.head_worker import Head, HeadWorker, Turns
 from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.errors import ImageError
+from spikebottlenet.errors import ImageError, OverloadedError
 
 
 async def test_a_file_is_decoded_while_another_ones_head_runs(
@@ -43,10 +43,34 @@ async def test_a_file_is_decoded_while_another_ones_head_runs(
     monkeypatch.setattr(head_worker, "read_image", read)
     monkeypatch.setattr(head._head, "run", run)
     deadline = time.monotonic() + 60
-    with HeadWorker(max_waiting=8).running() as worker:
+    with HeadWorker(max_waiting=8, max_waiting_bytes=2**30).running() as worker:
         files = (b"one", b"bad", b"two", b"three")
         asked = [worker.encode(head, file, deadline=deadline) for file in files]
         one, bad, two, three = await asyncio.gather(*asked, return_exceptions=True)
     assert isinstance(bad, ImageError)
     assert one.frame == two.frame == three.frame
     assert sorted(decoded) == [b"one", b"three", b"two"]
+
+
+async def test_files_that_wait_for_the_head_are_bounded_by_their_bytes(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = Head(bundle, EdgeSettings(), Turns())
+    side = bundle.manifest.preprocess.side
+    go = threading.Event()
+
+    def read(image: bytes, *_: object, **__: object) -> np.ndarray:
+        assert go.wait(30)
+        return np.zeros((side, side, 3), np.uint8)
+
+    monkeypatch.setattr(head_worker, "read_image", read)
+    deadline = time.monotonic() + 60
+    with HeadWorker(max_waiting=8, max_waiting_bytes=10).running() as worker:
+        first = asyncio.create_task(worker.encode(head, bytes(25), deadline=deadline))  # alone
+        await asyncio.sleep(0)
+        with pytest.raises(OverloadedError, match=r"25 bytes.*max_waiting_bytes"):
+            await worker.encode(head, bytes(1), deadline=deadline)
+        go.set()
+        await first
+        asked = [worker.encode(head, bytes(5), deadline=deadline) for _ in range(2)]
+        await asyncio.gather(*asked)  # their bytes are free again

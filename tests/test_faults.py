@@ -194,7 +194,7 @@ def test_settings_and_bundles_that_cannot_work_are_said_at_start(
     status, said = refused_start("edge_node", "--deadline-ms", "soon")
     assert (status, "deadline_ms" in said) == (2, True)
     status, said = refused_start("edge_node", "--cloud", "nowhere")
-    assert (status, "host:port" in said) == (1, True)
+    assert (status, "host:port" in said) == (2, True)
     status, said = refused_start("edge_node", "--bundle", str(tmp_path))
     assert (status, "manifest.yaml" in said) == (1, True)
 

@@ -68,7 +68,7 @@ class SlowHead:
 
 
 async def test_a_busy_head_is_a_living_one() -> None:
-    with HeadWorker(max_waiting=64).running() as worker:
+    with HeadWorker(max_waiting=64, max_waiting_bytes=2**30).running() as worker:
         deadline = time.monotonic() + 60
         waiting = [
             asyncio.create_task(worker.encode(SlowHead(), b"", deadline=deadline))  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from spikebottlenet.plan.decision import (
 from spikebottlenet.plan.link import Link, parse_bit_rate, parse_duration_ms, parse_loss
 from spikebottlenet.plan.machines import Profiles
 from spikebottlenet.plan.messages import answer_bytes, request_bytes
+from spikebottlenet.plan.notes import plan_notes
 from spikebottlenet.plan.placements import Kind, Placement, Source, Status, placements
 from spikebottlenet.plan.profile import (
     CloudSide,
@@ -174,6 +175,14 @@ def test_the_best_cut_changes_with_bandwidth_where_the_lines_cross() -> None:
     assert (found.below, found.above) == ("cut-2", "cloud-only")
 
 
+def test_a_slower_downlink_stays_slower_where_bandwidth_is_looked_over() -> None:
+    early = way("cloud-only", Kind.CLOUD_ONLY, cloud_ms=10, up_bytes=1000, down_bytes=100)
+    late = way("cut-2", edge_ms=18, cloud_ms=10, up_bytes=200, down_bytes=10)
+    # 20 ms more for late, 6,400 bits more up and 720 down for early; down is a hundredth of up.
+    (found,) = crossings([early, late], Link(2e6, 2e4, 0), Sender(), Objective.LATENCY)
+    assert found.bit_s == pytest.approx((6400 + 100 * 720) / 18e-3)
+
+
 def test_best_names_the_cut_the_whole_and_what_can_be_had() -> None:
     link = Link(1e8, 1e8, rtt_ms=20)
     found = best(
@@ -221,6 +230,9 @@ def test_a_slower_edge_and_a_given_file_change_what_they_should(bundle: Bundle) 
     by_key = {each.key: each for each in found}
     assert by_key["edge-only"].edge_ms == pytest.approx(124)
     assert by_key["cut-2"].edge_ms == pytest.approx(86)
+    assert by_key["cut-2"].overhead_ms == pytest.approx(
+        5 + 3 * 2
+    )  # the edge's daemon is slower too
     assert by_key["cut-2"].cloud_ms == pytest.approx(20.5)
     assert by_key["cloud-only"].up_bytes == framed_bytes(20_000) + 26
 
@@ -237,6 +249,24 @@ def test_two_machines_share_what_the_processes_add(bundle: Bundle) -> None:
     assert Profiles(near, far).added().split == pytest.approx(6)  # (5 + 7) / 2
     alone = profile_of(bundle, loopback=None)
     assert not Profiles(alone, alone).added().measured
+
+
+def test_a_profile_without_a_cut_it_needs_and_one_of_a_busy_machine_say_so(bundle: Bundle) -> None:
+    whole = profile_of(bundle)
+    for part, changed in (
+        ("head", {"edge": whole.edge.model_copy(update={"heads": whole.edge.heads[:1]})}),
+        ("tail", {"cloud": whole.cloud.model_copy(update={"tails": whole.cloud.tails[:1]})}),
+    ):
+        damaged = whole.model_copy(update=changed)
+        with pytest.raises(ConfigError, match=f"no {part} for the cut after stage 2"):
+            placements(Profiles(damaged, damaged), [bundle], Source("file", 800, 0))
+    busy = profile_of(bundle, loopback=whole.loopback.model_copy(update={"split": ms(1)}))
+    profiles = Profiles(busy, busy)
+    ways = placements(profiles, [bundle], Source("file", 800, 0))
+    notes = plan_notes(profiles, ways, edge_factor=1, sender=Sender())
+    assert any("busy" in note for note in notes)
+    calm = plan_notes(Profiles(whole, whole), ways, edge_factor=1, sender=Sender())
+    assert not any("busy" in note for note in calm)
 
 
 def test_a_profile_comes_back_as_it_was_written(bundle: Bundle, tmp_path: Path) -> None:
@@ -289,7 +319,9 @@ def test_units() -> None:
     assert [parse_loss(text) for text in ("1%", "0.01", "0")] == [0.01, 0.01, 0]
 
 
-@pytest.mark.parametrize("text", ["100", "fast", "0kbit/s", "-1kbit/s", "1 kilobit", ""])
+@pytest.mark.parametrize(
+    "text", ["100", "fast", "0kbit/s", "-1kbit/s", "1 kilobit", "", "1e400bit/s", "1e-9bit/s"]
+)
 def test_a_bandwidth_without_a_known_unit_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="bandwidth"):
         parse_bit_rate(text)

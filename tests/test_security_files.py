@@ -103,6 +103,14 @@ def test_a_token_is_printed_once_and_kept_as_a_hash(tmp_path: Path) -> None:
     assert not [secret for secret in (token, other) if secret in listed + file.read_text()]
 
 
+def test_a_token_sent_to_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "spikebottlenet.cli", "token", "new", "edge-1"]
+    with (tmp_path / "edge-1.token").open("w") as file:
+        file_of = ("--file", str(tmp_path / "tokens.txt"))
+        subprocess.run([*command, *file_of], stdout=file, check=True, timeout=120)
+    assert stat.S_IMODE((tmp_path / "edge-1.token").stat().st_mode) == 0o600
+
+
 def test_tokens_are_added_and_removed_beside_what_is_there(tmp_path: Path) -> None:
     file = tmp_path / "tokens.txt"
     file.write_text("# cameras\n")
@@ -161,7 +169,7 @@ def test_a_daemon_on_a_public_address_without_a_guard_does_not_start(
     for half in ([], pair, ["--tokens", f"{tmp_path}/tokens.txt"]):
         command = [sys.executable, "-m", module, "--listen", "0.0.0.0:0", *half]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 1
+        assert done.returncode == 2
         assert "--insecure" in done.stderr
         assert "--tls-cert" in done.stderr
         assert "serving on" not in done.stdout

@@ -112,7 +112,9 @@ async def serve(settings: EdgeSettings, reread: Callable[[], EdgeSettings]) -> N
         return
     bundles = [open_bundle(folder, Half.EDGE) for folder in folders]
     collector = ServiceCollector()
-    head_worker = HeadWorker(max_waiting=settings.max_waiting)
+    head_worker = HeadWorker(
+        max_waiting=settings.max_waiting, max_waiting_bytes=settings.max_waiting_bytes
+    )
     with head_worker.running() as worker:
         async with (
             running_tracer(settings.trace_to, "edge-node") as tracer,

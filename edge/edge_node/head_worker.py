@@ -117,9 +117,11 @@ class Head:
 class HeadWorker:
     """A bounded queue before the heads."""
 
-    def __init__(self, *, max_waiting: int) -> None:
+    def __init__(self, *, max_waiting: int, max_waiting_bytes: int) -> None:
         self._max_waiting = max_waiting
+        self._max_waiting_bytes = max_waiting_bytes
         self._waiting = 0
+        self._waiting_bytes = 0
         self._image_s = _FIRST_GUESS_S  # of late
         self._thread: ThreadPoolExecutor | None = None
         self._done = 0  # images, by the threads
@@ -162,7 +164,14 @@ class HeadWorker:
                 "max_waiting",
                 retry_after_s=self._image_s * self._waiting / (2 * _STAGES),
             )
+        if self._waiting and self._waiting_bytes + len(image) > self._max_waiting_bytes:
+            raise OverloadedError(
+                f"{self._waiting_bytes} bytes of images wait for the head already: try again "
+                "later, or raise max_waiting_bytes",
+                retry_after_s=self._image_s * self._waiting / (2 * _STAGES),
+            )
         self._waiting += 1
+        self._waiting_bytes += len(image)
         try:
             loop = asyncio.get_running_loop()
             work = loop.run_in_executor(self._thread, self._encode, head, image, deadline)
@@ -178,6 +187,7 @@ class HeadWorker:
             ) from None
         finally:
             self._waiting -= 1
+            self._waiting_bytes -= len(image)
 
     def _encode(self, head: Head, image: bytes, deadline: float) -> EncodedImage:
         started = time.monotonic()

@@ -38,6 +38,9 @@ class EdgeSettings(DaemonSettings, CallingSettings):
     max_waiting: int = Field(
         256, ge=1, description="images that may wait for the head; more are refused"
     )
+    max_waiting_bytes: int = Field(
+        128 * 1024 * 1024, ge=1, description="bytes of their files; more are refused"
+    )
     store: Literal["never", "on_failure", "always"] = Field(
         "never",
         description="which spikes go to the durable queue beside those a client asks to store",

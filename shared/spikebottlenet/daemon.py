@@ -13,7 +13,7 @@ from pydantic import Field
 
 from spikebottlenet import __version__
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.errors import ConfigError, SpikeBottleNetError
 from spikebottlenet.heap import bound_heaps, trimmed_heap
 from spikebottlenet.listening import ListeningSettings
 from spikebottlenet.logs import LogFormat, fields, start_logging
@@ -57,7 +57,7 @@ def run_daemon(
     about: str,
     example: str,
 ) -> None:
-    """Read settings and serve until a signal; exits 2 on bad settings, 1 on what cannot start.
+    """Read settings and serve until a signal; exits 2 on bad settings, 1 on what else cannot start.
 
     ``serve`` gets the settings and a function that reads them again.
     """
@@ -81,7 +81,7 @@ def run_daemon(
         asyncio.run(whole_life())
     except SpikeBottleNetError as error:
         print(f"{prog}: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 def _allow_open_files() -> None:

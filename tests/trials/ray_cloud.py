@@ -61,7 +61,7 @@ def replicas(cloud: Daemon) -> list[psutil.Process]:
 @contextmanager
 def edge_of_ray(folder: Path, *options: str) -> Iterator[tuple[Daemon, Daemon]]:
     """A Ray of this machine's own with the cloud in it, and an edge before it."""
-    ray = ("--insecure", "--listen", "127.0.0.1:0", "--http-port", "0", *options)
+    ray = ("--insecure", "--listen", "0.0.0.0:0", "--http-port", "0", *options)
     with edge_before(RAY, ray, folder) as pair:
         yield pair
 

@@ -26,7 +26,10 @@ on a cluster: serve deploy deploy/ray/serve.yaml"""
 
 async def run(settings: RaySettings, reread: Callable[[], RaySettings]) -> None:  # noqa: ARG001
     """Deploy, say where, wait for a signal, take it down."""
-    bundle = open_bundle(bundle_folders(settings.checked().bundle)[0], Half.CLOUD)
+    bundles = [
+        open_bundle(folder, Half.CLOUD) for folder in bundle_folders(settings.checked().bundle)
+    ]
+    bundle = bundles[0]
     host, _, wanted = settings.listen.rpartition(":")
     port = _free(int(wanted))
     ray.init(address=settings.address or "local", include_dashboard=False, log_to_driver=False)

@@ -46,6 +46,11 @@ class RaySettings(CloudSettings):
                 "--insecure on a network that you trust, and put a proxy with TLS in front "
                 "elsewhere"
             )
+        if not self.listen.startswith("0.0.0.0:"):
+            raise ConfigError(
+                f"listen is {self.listen}: Ray's gRPC proxy listens on every address and no one of "
+                "them; say 0.0.0.0:PORT, and let a firewall keep others out"
+            )
         if self.max_replicas and self.max_replicas < self.replicas:
             raise ConfigError(
                 f"max_replicas is {self.max_replicas}, wanted {self.replicas} (replicas) or more"

@@ -1,10 +1,13 @@
 """``spikebottlenet token``: who may call a daemon."""
 
+import io
 import os
+import stat
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -33,7 +36,18 @@ def new(name: Name, file: TokensFile = _DEFAULT) -> None:
         )
     text = file.read_text(encoding="utf-8") if file.exists() else ""
     _write(file, [*text.splitlines(), entry.line])
+    _keep_private(sys.stdout)
     print(token)
+
+
+def _keep_private(out: TextIO) -> None:
+    """Where a shell sends the token to a file, that is its owner's alone."""
+    try:
+        descriptor = out.fileno()
+    except io.UnsupportedOperation:  # a stream of a program that calls this one
+        return
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.fchmod(descriptor, 0o600)
 
 
 @app.command("list")

@@ -119,7 +119,7 @@ class Crossing(NamedTuple):
 def crossings(
     ways: Sequence[Placement], link: Link, sender: Sender, objective: Objective
 ) -> tuple[Crossing, ...]:
-    """Where the best cut changes, from low to high bandwidth, both ways alike."""
+    """Where the best cut changes, from low to high bandwidth up; down goes with it."""
 
     def winner(bit_s: float) -> str:
         found = [forecast(way, link.at(bit_s), sender) for way in ways]

@@ -20,6 +20,7 @@ from spikebottlenet.errors import ConfigError
 PACKET_BYTES = 1448  # TCP payload of an Ethernet packet with timestamps
 _PROBE_MS = 200.0  # RFC 8985: the largest delay of an acknowledgement that a sender reckons with
 _BITS = 8
+_FASTEST_BIT_S = 1e12
 
 _PREFIXES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "m": 1e6, "G": 1e9, "g": 1e9}
 _BIT_RATE_UNITS = {"bit/s": 1, "bit": 1, "bps": 1, "b/s": 1, "B/s": _BITS, "byte/s": _BITS}
@@ -42,8 +43,9 @@ class Link:
     loss: float = 0.0  # probability that a packet is lost, each way
 
     def at(self, bit_s: float) -> "Link":
-        """The same link at another bandwidth, both ways."""
-        return Link(bit_s, bit_s, self.rtt_ms, self.loss)
+        """The same link at another bandwidth up, and as much faster or slower down."""
+        down = self.down_bit_s * (bit_s / self.up_bit_s)
+        return Link(bit_s, down, self.rtt_ms, self.loss)
 
     def up_ms(self, size: float) -> float:
         """Time to put so many bytes on the uplink."""
@@ -70,13 +72,13 @@ def parse_bit_rate(text: str) -> float:
     """Bits a second of ``100kbit/s``, ``20 Mbps`` or ``1 MB/s`` (bytes).
 
     Raises:
-        ConfigError: no number with such a unit, or not above zero.
+        ConfigError: no number with such a unit, or no bandwidth of this world.
     """
     value = _quantity(
         text, _BIT_RATES, wanted="bandwidth with its unit, such as 100kbit/s or 2MB/s"
     )
-    if value <= 0:
-        raise ConfigError(f"found bandwidth {text!r}, wanted more than zero")
+    if not 1 <= value <= _FASTEST_BIT_S:
+        raise ConfigError(f"found bandwidth {text!r}, wanted 1bit/s to 1000Gbit/s")
     return value
 
 

@@ -35,8 +35,13 @@ class Profiles(NamedTuple):
         own = [_added(each) for each in {id(p): p for p in self}.values() if each.loopback]
         if not own:
             return Added(0.0, 0.0, 0.0, measured=False)
-        split, edge, uncut = (mean(each[part] for each in own) for part in range(len(own[0]) - 1))
-        return Added(split, edge, uncut, measured=True)
+        return Added(
+            split=mean(each.split for each in own),
+            edge=mean(each.edge for each in own),
+            uncut=mean(each.uncut for each in own),
+            measured=True,
+            busy=any(each.busy for each in own),
+        )
 
 
 class Added(NamedTuple):
@@ -46,6 +51,7 @@ class Added(NamedTuple):
     edge: float  # edge-node alone
     uncut: float  # a plain gRPC server
     measured: bool
+    busy: bool = False  # parts alone took longer than in their processes
 
 
 def _added(profile: Profile) -> Added:
@@ -55,20 +61,43 @@ def _added(profile: Profile) -> Added:
     own = profile.architecture.after_stage
     head = edge.preprocess.median + head_at(edge, own).time.median + edge.encode.median
     tail = cloud.decode.median + tail_ms(cloud, own)
+    split = loopback.split.median - head - tail
+    alone = loopback.edge_exit.median - head - edge.edge_exit.median
+    uncut = loopback.uncut.median - cloud.uncut.median
+    # Parts that took longer alone than in their process met a busier machine: nothing is added.
     return Added(
-        # Parts that took longer alone than in their process met a busier machine: nothing is added.
-        split=max(0.0, loopback.split.median - head - tail),
-        edge=max(0.0, loopback.edge_exit.median - head - edge.edge_exit.median),
-        uncut=max(0.0, loopback.uncut.median - cloud.uncut.median),
+        *(max(0.0, each) for each in (split, alone, uncut)),
         measured=True,
+        busy=min(split, alone, uncut) < 0,
     )
 
 
 def head_at(edge: EdgeSide, stage: int) -> HeadCost:
-    """The head up to one cut."""
-    return next(head for head in edge.heads if head.after_stage == stage)
+    """The head up to one cut.
+
+    Raises:
+        ConfigError: the profile does not have it.
+    """
+    for head in edge.heads:
+        if head.after_stage == stage:
+            return head
+    raise _incomplete("head", stage)
 
 
 def tail_ms(cloud: CloudSide, stage: int) -> float:
-    """Decoder and tail behind one cut, one image."""
-    return next(tail.time.median for tail in cloud.tails if tail.after_stage == stage)
+    """Decoder and tail behind one cut, one image.
+
+    Raises:
+        ConfigError: the profile does not have it.
+    """
+    for tail in cloud.tails:
+        if tail.after_stage == stage:
+            return tail.time.median
+    raise _incomplete("tail", stage)
+
+
+def _incomplete(half: str, stage: int) -> ConfigError:
+    return ConfigError(
+        f"a profile has no {half} for the cut after stage {stage}: make it again with "
+        "`spikebottlenet profile`"
+    )

@@ -26,6 +26,11 @@ def plan_notes(
             "What the daemons add was not measured and is left out: profile both parts on one "
             "machine."
         )
+    if added.busy:
+        notes.append(
+            "Some parts took longer alone than inside the daemons: the machine was busy while it "
+            "was profiled. Profile it again when it is not."
+        )
     trained = [way for way in ways if way.kind is Kind.CUT and way.status is Status.TRAINING]
     if trained:
         notes.append(

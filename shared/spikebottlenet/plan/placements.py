@@ -72,7 +72,8 @@ def placements(
 ) -> tuple[Placement, ...]:
     """All of them: what the edge does alone, cuts from early to late, cloud-only.
 
-    ``edge_factor``: how many times slower the edge is than the machine that was measured.
+    ``edge_factor``: how many times slower the edge is than the machine that was measured, its
+    daemon too.
 
     Raises:
         ConfigError: a profile lacks a side, or a bundle is of another network.
@@ -164,7 +165,7 @@ def _cut(
         status=Status.TRAINING if bundle is None else Status.DEPLOYABLE,
         edge_ms=factor * compute,
         cloud_ms=sites * cloud.decode.median + tail_ms(cloud, head.after_stage),
-        overhead_ms=added.split,
+        overhead_ms=added.split + (factor - 1.0) * added.edge,
         up_bytes=request_bytes(round(frame)),
         down_bytes=answer_bytes(profiles.edge.architecture.timesteps),
         edge_uj=_head_uj(profiles, head, bundle),

@@ -6,7 +6,7 @@ name; a plan never mixes it up with what was measured of the bundle.
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,8 +18,9 @@ from spikebottlenet.model.architecture import Architecture
 FORMAT_VERSION = 1
 _MAX_BYTES = 1024 * 1024
 
-Positive = Field(gt=0)
 NotNegative = Field(ge=0)
+_MAX_FILE_BYTES = 1e9  # more is a damaged profile
+Count = Annotated[int, Field(ge=0)]
 
 
 class Ms(Settings):
@@ -49,19 +50,21 @@ class HeadCost(Settings):
     """The spiking head up to one cut, with its encoder, one image."""
 
     after_stage: int
-    channels: int  # of the bottleneck
-    spike_bits: int
+    channels: int = Field(ge=1)  # of the bottleneck
+    spike_bits: int = Field(ge=1)
     weights: Literal["bundle", "random"]  # random: same architecture, never trained
     time: Ms
-    macs: int
-    accumulates: float  # bundle: counted; random: by the rates in ``EdgeSide.firing_rates``
+    macs: Count
+    accumulates: float = (
+        NotNegative  # bundle: counted; random: by the rates in ``EdgeSide.firing_rates``
+    )
 
 
 class FileCost(Settings):
     """An image as a file, resized as the network takes it."""
 
     name: str  # of the encoding
-    bytes_mean: float = Positive
+    bytes_mean: float = Field(gt=0, le=_MAX_FILE_BYTES)
     time: Ms  # to encode it
 
 
@@ -89,7 +92,7 @@ class TailCost(Settings):
     weights: Literal["bundle", "random"]
     time: Ms  # one image
     batch_time: Ms  # ``CloudSide.batch`` images
-    macs: int
+    macs: Count
 
 
 class CloudSide(Settings):
@@ -124,8 +127,10 @@ class Profile(Settings):
     fingerprint: str
     architecture: Architecture
     images: str  # which ones
-    frame_bytes: float = Positive  # mean, of these images, by the bundle's codec
-    macs_uncut: int
+    frame_bytes: float = Field(
+        gt=0, le=_MAX_FILE_BYTES
+    )  # mean, of these images, by the bundle's codec
+    macs_uncut: Count
     edge: EdgeSide | None = None
     cloud: CloudSide | None = None
     loopback: Loopback | None = None
