@@ -10,6 +10,7 @@ from spikebottlenet.cli import (
     demo,
     energy,
     evaluate,
+    export,
     health,
     model,
     plan,
@@ -34,6 +35,7 @@ app.command("send")(send.send)
 app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("energy")(energy.energy)
+app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("demo")(demo.demo)
 app.command("certs")(certs.certs)
