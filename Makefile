@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := edge,cloud,lab,events,bench,docs,dev,browser
 
-.PHONY: help demo test test-browser screenshots check docs bench report plan-check chaos strangers fuzz scale soak install stubs clean
+.PHONY: help demo test test-browser screenshots check docs bench report plan-check chaos strangers fuzz counter scale soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -57,6 +57,10 @@ strangers: $(STAMP) ## storms of strangers at a guarded cloud-node, three minute
 fuzz: $(STAMP) ## fuzz what strangers send, ten minutes a target
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris
 	$(BIN)/python -m tests.fuzz all --seconds 610 --report build/fuzz.json
+
+counter: $(STAMP) ## check operation counts against NeuroBench's (installed without what it brings along)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt neurobench
+	$(BIN)/python -m pytest tests/test_energy_counter.py
 
 scale: $(STAMP) ## unchanged edges before Ray Serve, a replica killed, and what it costs; four minutes
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS),ray]'

@@ -11,6 +11,7 @@ from spikebottlenet.cli import (
     demo,
     energy,
     evaluate,
+    export,
     health,
     model,
     plan,
@@ -37,6 +38,7 @@ app.command("send")(send.send)
 app.command("results")(results.results)
 app.command("evaluate")(evaluate.evaluate)
 app.command("energy")(energy.energy)
+app.command("export")(export.export)
 app.command("train")(train.train)
 app.command("sweep")(sweep.sweep)
 app.command("baselines")(baselines.baselines)

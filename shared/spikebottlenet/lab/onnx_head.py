@@ -3,6 +3,9 @@
 Input ``pixels`` uint8 [B, side, side, 3]. Outputs ``spikes`` uint8 [T, B, C, H, W] and, for each
 neuron layer i, ``activity_i`` [B, H, W], what it sends on, summed over timesteps and channels:
 float32 from the exact head here, int32 from the 8-bit one (``lab.onnx_integer_head``).
+
+A graph of one timestep (``step``) has besides an input ``potential_i`` [B, C, H, W] for each layer,
+its membrane potential after the timestep before, and an output ``next_potential_i``.
 """
 
 import numpy as np
@@ -20,11 +23,13 @@ _OPSET = 17  # every runtime since 2022 reads it
 _IR_VERSION = 8
 
 
-def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
-    """Build and check the graph."""
+def onnx_head(head: ExactHead | IntegerHead, *, step: bool = False) -> onnx.ModelProto:
+    """Build and check the graph, of all timesteps or of one."""
     if isinstance(head, IntegerHead):
-        return onnx_integer_head(head)
+        return onnx_integer_head(head, step=step)
     architecture = head.architecture
+    if step:
+        architecture = architecture.model_copy(update={"timesteps": 1})
     graph = Graph()
     one = graph.constant("one", np.float32(1.0))
     first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
@@ -35,7 +40,7 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
     spikes: list[list[str]] = []
     every_current: list[list[str]] = []
     leaks: dict[float, str] = {}
-    outputs = []
+    inputs, outputs, next_potentials = [], [], []
     for index, layer in enumerate(head_layers(architecture)):
         names, bias_name = parameter_names(layer)
         for name in (*names, bias_name):
@@ -73,7 +78,14 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
             name = f"leak_{len(leaks)}" if leaks else "leak"
             leaks[layer.leak] = graph.constant(name, np.float32(layer.leak))
         leak, timesteps = leaks[layer.leak], architecture.timesteps
-        fired = _lif(graph, currents, timesteps, leak, one, architecture.reset)
+        before = f"potential_{index}" if step else None
+        fired, after = _lif(graph, currents, timesteps, leak, one, architecture.reset, before)
+        if before is not None:
+            side = layer.neuron_side
+            shape = ["B", layer.channels, side, side]
+            inputs.append(helper.make_tensor_value_info(before, TensorProto.FLOAT, shape))
+            after = graph.add("Identity", after, output=f"next_{before}")
+            next_potentials.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, shape))
         steps = [_sent_on(graph, layer, step, t, spikes, one) for t, step in enumerate(fired)]
         spikes.append(steps)
         total = steps[0]
@@ -92,7 +104,13 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
         "pixels", TensorProto.UINT8, ["B", architecture.side, architecture.side, 3]
     )
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "spiking_head", [pixels], outputs, graph.initializers),
+        helper.make_graph(
+            graph.nodes,
+            "spiking_head",
+            [pixels, *inputs],
+            [*outputs, *next_potentials],
+            graph.initializers,
+        ),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
         producer_name="spikebottlenet",
@@ -102,11 +120,19 @@ def onnx_head(head: ExactHead | IntegerHead) -> onnx.ModelProto:
 
 
 def _lif(
-    graph: Graph, currents: list[str], timesteps: int, leak: str, one: str, reset: Reset
-) -> list[str]:
-    """Spikes of each timestep, by the equations of ``model.neuron`` with threshold 1."""
+    graph: Graph,
+    currents: list[str],
+    timesteps: int,
+    leak: str,
+    one: str,
+    reset: Reset,
+    potential: str | None,
+) -> tuple[list[str], str]:
+    """Spikes of each timestep, by the equations of ``model.neuron`` with threshold 1.
+
+    ``potential`` is the one before, None for 0; the one after the last timestep is returned too.
+    """
     spikes: list[str] = []
-    potential: str | None = None
     for t in range(timesteps):
         current = currents[min(t, len(currents) - 1)]
         if potential is None:
@@ -119,7 +145,7 @@ def _lif(
         if reset is Reset.HARD:
             taken = graph.add("Mul", potential, taken)
         potential = graph.add("Sub", potential, taken)
-    return spikes
+    return spikes, str(potential)
 
 
 def _sent_on(

@@ -2,7 +2,8 @@
 
 Units of ``model.integer_head`` travel as bytes, channels last. Operators of the domain
 com.microsoft are ONNX Runtime's own, the only ones on bytes with channels last. Each is used with
-scales that are powers of two, where its float32 arithmetic is exact.
+scales that are powers of two, where its float32 arithmetic is exact. In a graph of one timestep
+``potential_i`` and ``next_potential_i`` are bytes [B, H, W, C]; ``resting_byte`` is 0 units.
 """
 
 import numpy as np
@@ -89,13 +90,19 @@ class _Neurons(Graph):
         units = self.add("QuantizeLinear", current, self.scale(1 / THRESHOLD), self.zero(_ZERO))
         return self.add("Transpose", units, perm=[0, 2, 3, 1])
 
-    def fire(self, currents: list[str], leak: float, reset: Reset) -> list[str]:
-        """Spikes of each timestep; the last one's potential is never written down."""
+    def fire(
+        self, currents: list[str], leak: float, reset: Reset, rest: str = ""
+    ) -> tuple[list[str], str]:
+        """Spikes of each timestep, and the potential after them.
+
+        The last one's potential is not written down, unless one from before, ``rest``, is given.
+        """
         spikes: list[str] = []
-        rest = ""
-        rest_zero = _ZERO if reset is Reset.HARD else _REST_ZERO
+        keeps = bool(rest)
+        rest_zero = resting_byte(reset)
         for t, current in enumerate(currents):
-            if t and t == len(currents) - 1:
+            last = t == len(currents) - 1 and not keeps
+            if rest and last:
                 # 2 * (leak * rest + current) - 126 is 1 or more where rounding reaches 64.
                 above = self.sum(
                     (rest, leak, rest_zero), (current, 1.0, _ZERO + THRESHOLD - 1), (0.5, 0)
@@ -103,23 +110,23 @@ class _Neurons(Graph):
                 spikes.append(self.at_most_one(above))
                 break
             potential = current
-            if t:
+            if rest:
                 potential = self.sum((rest, leak, rest_zero), (current, 1.0, _ZERO), (1.0, _ZERO))
             above = self.sum(
                 (potential, 1.0, _ZERO + THRESHOLD - 1), (self.zero(0), 1.0, 0), (1.0, 0)
             )
             spikes.append(self.at_most_one(above))
-            if t < len(currents) - 1 and reset is Reset.HARD:
+            if not last and reset is Reset.HARD:
                 fired = self.add("Cast", spikes[-1], to=TensorProto.BOOL)
                 rest = self.add("Where", fired, self.zero(_ZERO), potential)
-            elif t < len(currents) - 1:
+            elif not last:
                 # 255 - spike; read with zero 254 it is 1 where nothing fired. The potential with
                 # the threshold added there has its 0 one threshold higher: that is the reset.
                 silent = self.add("BitwiseNot", spikes[-1])
                 rest = self.sum(
                     (potential, 1.0, _ZERO), (silent, float(THRESHOLD), 254), (1.0, _ZERO)
                 )
-        return spikes
+        return spikes, rest
 
     def gated(self, fired: str, gate: Gate, other: str) -> str:
         """Spikes put together with those of a shortcut (``model.head.sent_on``)."""
@@ -143,15 +150,22 @@ class _Neurons(Graph):
         return self.add("Transpose", found, perm=[0, 2, 3, 1])
 
 
-def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
-    """Build and check the graph."""
+def resting_byte(reset: Reset) -> int:
+    """The byte of a membrane potential of 0 units between timesteps."""
+    return _ZERO if reset is Reset.HARD else _REST_ZERO
+
+
+def onnx_integer_head(head: IntegerHead, *, step: bool = False) -> onnx.ModelProto:
+    """Build and check the graph, of all timesteps or of one."""
     architecture = head.architecture
+    if step:
+        architecture = architecture.model_copy(update={"timesteps": 1})
     timesteps = architecture.timesteps
     graph = _Neurons()
     first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
     spikes: list[str] = []
     currents: list[str] = []
-    outputs = []
+    inputs, outputs, next_potentials = [], [], []
     layers = head_layers(architecture)
     passed_on = {s.source for layer in layers for s in layer.synapses if s.membrane}
     for index, layer in enumerate(layers):
@@ -180,7 +194,13 @@ def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
         many = timesteps > 1
         expanded = constant and many and index in passed_on
         currents.append(graph.add("Concat", *steps, axis=0) if expanded else current)
-        fired = graph.fire(steps, layer.leak, architecture.reset)
+        before = f"potential_{index}" if step else ""
+        fired, after = graph.fire(steps, layer.leak, architecture.reset, before)
+        if step:
+            sizes = ["B", layer.neuron_side, layer.neuron_side, layer.channels]
+            inputs.append(helper.make_tensor_value_info(before, TensorProto.UINT8, sizes))
+            after = graph.add("Identity", after, output=f"next_{before}")
+            next_potentials.append(helper.make_tensor_value_info(after, TensorProto.UINT8, sizes))
         sent = graph.add("Concat", *fired, axis=0) if many else fired[0]
         if layer.gate is not None:
             sent = graph.gated(sent, layer.gate, spikes[layer.gate.source])
@@ -203,7 +223,13 @@ def onnx_integer_head(head: IntegerHead) -> onnx.ModelProto:
         "pixels", TensorProto.UINT8, ["B", architecture.side, architecture.side, 3]
     )
     model = helper.make_model(
-        helper.make_graph(graph.nodes, "spiking_head", [pixels], outputs, graph.initializers),
+        helper.make_graph(
+            graph.nodes,
+            "spiking_head",
+            [pixels, *inputs],
+            [*outputs, *next_potentials],
+            graph.initializers,
+        ),
         opset_imports=[helper.make_opsetid("", _OPSET), helper.make_opsetid(_BYTES, 1)],
         ir_version=_IR_VERSION,
         producer_name="spikebottlenet",
