@@ -66,7 +66,9 @@ def _added(profile: Profile) -> Added:
     uncut = loopback.uncut.median - cloud.uncut.median
     # Parts that took longer alone than in their process met a busier machine: nothing is added.
     return Added(
-        *(max(0.0, each) for each in (split, alone, uncut)),
+        split=max(0.0, split),
+        edge=max(0.0, alone),
+        uncut=max(0.0, uncut),
         measured=True,
         busy=min(split, alone, uncut) < 0,
     )
