@@ -164,7 +164,7 @@ def simulated(path: Path, images: np.ndarray) -> np.ndarray:
         {"reset": "hard"},
         {"reset": "hard", "residual": "membrane", "timesteps": 2, "after_stage": 1},
         {"residual": "membrane", "timesteps": 2, "after_stage": 1},
-        {"leak": 0.0},
+        {"leak": 0.0, "threshold": 0.2},
         {"leak": 1.0},
     ],
 )

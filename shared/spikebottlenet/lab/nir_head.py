@@ -133,7 +133,8 @@ def _check(architecture: Architecture) -> None:
 def _folded(layer: NeuronLayer, head: ExactHead | IntegerHead) -> _Layer:
     """Weights and bias in units of the threshold."""
     names, bias_name = parameter_names(layer)
-    bias, weights = head.weights[bias_name].double(), []
+    bias = head.weights[bias_name].double()
+    weights: list[FloatArray | None] = []
     for order, name in enumerate(names):
         if name is None:
             weights.append(None)

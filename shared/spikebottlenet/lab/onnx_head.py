@@ -86,16 +86,16 @@ def onnx_head(head: ExactHead | IntegerHead, *, step: bool = False) -> onnx.Mode
             inputs.append(helper.make_tensor_value_info(before, TensorProto.FLOAT, shape))
             after = graph.add("Identity", after, output=f"next_{before}")
             next_potentials.append(helper.make_tensor_value_info(after, TensorProto.FLOAT, shape))
-        steps = [_sent_on(graph, layer, step, t, spikes, one) for t, step in enumerate(fired)]
+        steps = [_sent_on(graph, layer, each, t, spikes, one) for t, each in enumerate(fired)]
         spikes.append(steps)
         total = steps[0]
-        for step in steps[1:]:
-            total = graph.add("Add", total, step)
+        for later in steps[1:]:
+            total = graph.add("Add", total, later)
         name = graph.add("ReduceSum", total, channel_axis, output=f"activity_{index}", keepdims=0)
         outputs.append(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, ["B", layer.side, layer.side])
         )
-    parts = [graph.add("Unsqueeze", step, first_axis) for step in spikes[-1]]
+    parts = [graph.add("Unsqueeze", each, first_axis) for each in spikes[-1]]
     joined = graph.add("Concat", *parts, axis=0)
     graph.add("Cast", joined, output="spikes", to=TensorProto.UINT8)
     t, c, h, w = architecture.spike_shape
