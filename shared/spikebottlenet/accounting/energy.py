@@ -3,8 +3,8 @@
 Compute: 45 nm, 0.9 V, 32-bit floating point: 3.7 pJ a multiply + 0.9 pJ an add = 4.6 pJ a
 multiply-accumulate, 0.9 pJ an accumulate (Horowitz, "Computing's energy problem", ISSCC 2014,
 figure 1.1.9). Left out: memory traffic, which dominates in hardware-aware studies, neuron updates,
-and idle power. An 8-bit multiply-accumulate costs 0.23 pJ by the same source, so an 8-bit ordinary
-head is a harder rival than the float32 one reported beside.
+and idle power. Records use this alone, the profile ``horowitz45-fp32``; others, with 8-bit rivals
+and memory counted, are in ``accounting.energy_profile``.
 
 Radio: power on the uplink P[mW] = a * rate[Mbit/s] + b while sending, then a tail in which the
 radio stays up after a lone packet (Huang et al., MobiSys 2012, tables 3 and 4).

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from spikebottlenet.accounting.energy_profile import DEFAULT_PROFILE
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
 from spikebottlenet.cli.data_options import ImageColumn, LabelColumn, TestSplit, TrainSplit
 from spikebottlenet.cli.extras import needing_extra
@@ -78,6 +79,7 @@ def evaluate(
         "firing_rate": found["firing_rate"],
         "edge_compute_uj": found["edge_compute_uj"],
         "ann_head_uj": found["ann_head_uj"],
+        "energy_profile": DEFAULT_PROFILE.name,
         "model": opened.model,
     }
     if as_json:
