@@ -126,7 +126,7 @@ async def test_who_reads_no_answer_is_ended(tls: Path, secure: bool) -> None:
             context = ssl.create_default_context(cafile=tls / "ca.pem")
             peer = context.wrap_socket(peer, server_hostname="127.0.0.1")
         with peer:
-            peer.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            peer.sendall(2 * b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             return ended(peer)
 
     more = tls_settings(tls) if secure else {}
@@ -207,7 +207,7 @@ async def test_asking_for_the_head_of_a_feed_takes_no_place() -> None:
         assert pages.feed.viewers == 0
 
 
-@pytest.mark.parametrize("version", ["abc", "1.x", "2.x", "1..0"])
+@pytest.mark.parametrize("version", ["abc", "1.x", "1..0"])
 async def test_a_scraper_that_asks_for_nonsense_gets_plain_text(version: str) -> None:
     async with web(Pages()) as served:
         accept = f"Accept: application/openmetrics-text; version={version}"
@@ -267,8 +267,12 @@ async def test_what_was_taken_is_answered_before_the_end_and_watchers_go_at_once
 
 
 async def test_a_page_that_stays_open_does_not_hold_up_the_end(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def wait_closed(_: asyncio.Server) -> None:
+        await asyncio.Event().wait()  # as from CPython 3.12.1 on, while a visitor is there
+
+    monkeypatch.setattr("asyncio.base_events.Server.wait_closed", wait_closed)
     ending = asyncio.timeout(WITHIN_S)
     async with ending, web(Pages()) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(served))
