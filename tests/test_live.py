@@ -7,11 +7,21 @@ import re
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import cast
 
+import grpc
 import numpy as np
+import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 from cloud_node.tally import Answered, Tally
+from edge_node.queue_values import QueueCounts, StoredRequest
+from edge_node.standing import QueueStanding
+from edge_node.store import Store
+from spikebottlenet.errors import StoreError
+from spikebottlenet.metrics.families import Gauge
+from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
+from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 from spikebottlenet.web.pages.assets import shipped_assets
 from spikebottlenet.web.pages.feed import Feed
 from tests.conftest import Start, log_lines
@@ -115,6 +125,47 @@ def test_a_pages_image_goes_the_way_of_a_clients(start: Start, photo: Path) -> N
     assert edge.stop() == 0
     totals = log_lines(edge)[-1]
     assert (totals["images"], totals["edge_exit_answers"]) == (1, 1)
+
+
+def test_a_client_has_one_rate_both_ways(start: Start) -> None:
+    edge = start("edge_node", "--cloud", "127.0.0.1:9", "--rate", "0.001", "--burst", "1")
+    assert post(f"{edge.web}/api/classify", b"no image")[0] == 400
+    with grpc.insecure_channel(edge.address) as channel:
+        call = EdgeInferenceStub(channel).Classify
+        with pytest.raises(grpc.RpcError) as refused:
+            call(ClassifyRequest(image=b"no image"), timeout=60)
+    assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert post(f"{edge.web}/api/classify", b"no image")[0] == 429
+    with urllib.request.urlopen(f"{edge.web}/metrics", timeout=60) as reply:
+        counted = reply.read().decode()
+    assert 'spikebottlenet_edge_refused_web_requests_total{status="429"} 1.0' in counted
+    assert 'spikebottlenet_edge_refused_web_requests_total{status="400"} 1.0' in counted
+
+
+async def test_counts_of_a_queue_are_left_out_until_they_are_read() -> None:
+    class SlowDisk:
+        slow = True
+
+        async def counts(self) -> QueueCounts:
+            if self.slow:
+                raise StoreError("the disk is slow")
+            return QueueCounts(1, 2, 0, 190, {"full": 7, "age": 0}, mirrored=True)
+
+        async def waiting(self, after: int, limit: int) -> list[StoredRequest]:
+            return []
+
+    class Opened:
+        opened = SlowDisk()
+
+    standing = QueueStanding(cast("Store", Opened()))
+    gauges = [family for family in standing.families if isinstance(family, Gauge)]
+    await standing.refresh()
+    assert list(standing.dropped()) == []
+    assert [list(gauge.read()) for gauge in gauges] == [[], [], []]
+    Opened.opened.slow = False
+    await standing.refresh()
+    assert [reading.value for reading in standing.dropped()] == [7, 0]
+    assert [len(list(gauge.read())) for gauge in gauges] == [3, 1, 1]
 
 
 def test_the_tally_counts_by_second_client_and_batch() -> None:

@@ -166,6 +166,39 @@ def test_a_camera_sends_frames_until_it_is_stopped(site: Site, visit: Open) -> N
     assert page.problems == []
 
 
+def test_a_camera_that_is_clicked_twice_is_asked_for_once_and_outlives_a_bad_frame(
+    site: Site, visit: Open
+) -> None:
+    page = visit(site.edge.web, permissions=["camera"], **STILL)
+    page.link("up")
+    page.page.evaluate(
+        """() => {
+          const ask = navigator.mediaDevices.getUserMedia;
+          const shoot = HTMLCanvasElement.prototype.toBlob;
+          window.asked = 0;
+          navigator.mediaDevices.getUserMedia = function (wanted) {
+            window.asked += 1;
+            return ask.call(this, wanted);
+          };
+          let shot = 0;
+          HTMLCanvasElement.prototype.toBlob = function (take, ...more) {
+            shot += 1;
+            if (shot === 1) take(null);
+            else if (shot === 2) throw new Error('no memory');
+            else shoot.call(this, take, ...more);
+          };
+          const button = document.getElementById('camera');
+          button.click();
+          button.click();
+        }"""
+    )
+    page.page.locator("#said:not(:empty)").wait_for(state="attached")
+    assert page.page.evaluate("window.asked") == 1
+    page.page.click("#camera")
+    assert not page.page.locator("#view").is_visible()
+    assert page.problems == []
+
+
 def test_a_page_of_a_guarded_daemon_asks_for_the_token(
     visit: Open, photo: Path, tmp_path: Path
 ) -> None:

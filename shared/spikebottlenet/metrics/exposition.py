@@ -73,6 +73,12 @@ def _add(found: HistogramMetricFamily, labels: Sequence[str], distribution: Dist
     found.add_metric(labels, list(zip(bounds, below, strict=True)), distribution.total)
 
 
+def _exposed(registry: CollectorRegistry, accept: str) -> Response:
+    encode, content_type = choose_encoder(accept)
+    headers = {"content-type": content_type, "cache-control": "no-store"}
+    return Response(encode(registry), headers=headers)
+
+
 def metrics_route(
     families: Sequence[Family], refresh: Callable[[], Awaitable[None]] | None = None
 ) -> Route:
@@ -85,12 +91,8 @@ def metrics_route(
         if refresh is not None:
             await refresh()
         try:
-            encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        except ValueError:  # a version that is none
-            encode, content_type = choose_encoder("")
-        return Response(
-            encode(registry),
-            headers={"content-type": content_type, "cache-control": "no-store"},
-        )
+            return _exposed(registry, request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # the library trips over a version that is none
+            return _exposed(registry, "")
 
     return Route("/metrics", metrics)

@@ -5,7 +5,9 @@ nothing cost no more of them than visitors may.
 """
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -139,8 +141,8 @@ class Visitor(H11Protocol):
     ) -> None:
         super().__init__(reception.config, reception.state, {CERTIFICATE: certificate})
         self._leave = leave
-        self._asking = _Timer(reception.limits.silent_s, self._end)
-        self._unread = _Timer(reception.limits.silent_s, self._end)
+        self._asking = _Timer(reception.limits.silent_s, self._abort)
+        self._unread = _Timer(reception.limits.silent_s, self._cut)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for its first request."""
@@ -172,5 +174,11 @@ class Visitor(H11Protocol):
         self._leave()
         super().connection_lost(exc)
 
-    def _end(self) -> None:
+    def _abort(self) -> None:
+        self.transport.abort()
+
+    def _cut(self) -> None:
+        """End it, and let the kernel forget what was not read."""
+        connection = self.transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
