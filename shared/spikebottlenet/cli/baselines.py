@@ -29,7 +29,7 @@ def baselines(
     ] = "",
     qualities: Annotated[str, typer.Option(help="of image files, with commas")] = "",
     split: Annotated[str, typer.Option(help="split of the data set to measure on")] = "test",
-    limit: Annotated[int, typer.Option(min=0, help="first N images only; 0: all")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="so many images, always the same; 0: all")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
 ) -> None:
     """Measure rivals of a run: features, BottleNet++, image files, edge-only, an 8-bit head.

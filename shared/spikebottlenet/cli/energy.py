@@ -33,7 +33,9 @@ def energy(
         str | None, typer.Option(help="run the head on this data set (name or folder)")
     ] = None,
     split: Annotated[str, typer.Option(help="split of the data set")] = "test",
-    limit: Annotated[int, typer.Option(min=0, help="first N images only; 0: all")] = 1000,
+    limit: Annotated[
+        int, typer.Option(min=0, help="so many images, always the same; 0: all")
+    ] = 1000,
     rate: Annotated[
         float | None, typer.Option(min=0, max=1, help="instead: one firing rate in every layer")
     ] = None,
@@ -76,11 +78,12 @@ def _run(
     bundle: Bundle, data: str, split: str, limit: int, threads: int, measure: bool
 ) -> tuple[SeenActivity, Joules | None]:
     with needing_extra("lab"):
+        from spikebottlenet.lab.config_files import bundle_data_settings
         from spikebottlenet.lab.data import load_split
         from spikebottlenet.lab.head_activity import head_activity
     manifest = bundle.manifest
-    whole = load_split(data, split, manifest.preprocess)
-    images = (whole.first(limit) if limit else whole).images
+    whole = load_split(data, split, manifest.preprocess, bundle_data_settings(bundle.folder))
+    images = (whole.sample(limit) if limit else whole).images
     with ExitStack() as stack:
         meter = stack.enter_context(metering()) if measure else None
         activity = head_activity(bundle, images, threads=threads)

@@ -19,7 +19,7 @@ def evaluate(
         str, typer.Argument(help="a bundle's folder, or 'default' for the shipped one")
     ] = "default",
     split: Annotated[str, typer.Option(help="split of the data set")] = "test",
-    limit: Annotated[int, typer.Option(min=0, help="first N images only; 0: all")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="so many images, always the same; 0: all")] = 0,
     threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object")] = False,
     image_column: ImageColumn = None,
@@ -48,7 +48,7 @@ def evaluate(
     choice = DataChoice(image_column, label_column, train_split, test_split)
     settings = choice.applied(bundle_data_settings(opened.folder))
     whole = load_split(data, split, opened.manifest.preprocess, settings)
-    chosen = whole.first(limit) if limit else whole
+    chosen = whole.sample(limit) if limit else whole
     measured = opened.manifest.measured
     uncut_top1 = measured.uncut_top1 if measured else None
     if out is None:

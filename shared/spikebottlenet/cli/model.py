@@ -52,7 +52,7 @@ def refit(
     data: Annotated[
         str | None, typer.Option(help="local copy or other name of the config's data set")
     ] = None,
-    images: Annotated[int, typer.Option(min=0, help="fit to the first N images; 0: all")] = 0,
+    images: Annotated[int, typer.Option(min=0, help="fit to N images only; 0: all")] = 0,
     head_bits: Annotated[
         int | None, typer.Option(min=8, max=8, help="put the head on weights of 8 bits first")
     ] = None,

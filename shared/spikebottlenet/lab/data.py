@@ -73,9 +73,10 @@ class ImageSplit:
             taken = images[indices]
         return ImageSplit(taken, self.labels[indices], self.class_names, digests, self.corrupt)
 
-    def first(self, count: int) -> "ImageSplit":
-        """The first ``count`` rows."""
-        return self.take(np.arange(min(count, len(self))))
+    def sample(self, count: int) -> "ImageSplit":
+        """``count`` rows drawn once and for all: the first of a folder would be of one class."""
+        drawn = np.random.default_rng(0).permutation(len(self))[:count]
+        return self.take(np.sort(drawn))
 
 
 def load_split(

@@ -59,14 +59,14 @@ def refit_bundle(
     else:
         shutil.copytree(bundle.folder, making)
     head = OnnxHead(making / HEAD_ONNX, bundle.manifest.architecture, threads=threads)
-    fit_to_head(head, split.first(images) if images else split, config, making)
+    fit_to_head(head, split.sample(images) if images else split, config, making)
     files = sealed_files(making, {*bundle.manifest.files, CONTEXT})
     write_manifest(making, bundle.manifest.model_copy(update={"files": files, "measured": None}))
     before = bundle.manifest.measured
     measure_bundle(
         open_bundle(making, Half.LAB),
         test,
-        data=config.data.name,
+        data=config.data.name or Path(name).name,
         uncut_top1=before.uncut_top1 if before else None,
         threads=threads,
     )

@@ -3,6 +3,7 @@
 import hashlib
 
 from spikebottlenet.accounting.energy import MAC_PJ, PJ_PER_UJ
+from spikebottlenet.accounting.energy_profile import INTEGER8
 from spikebottlenet.accounting.operations import ann_head_macs
 from spikebottlenet.accounting.wire import GRPC_PREFIX_BYTES, HTTP2_FRAME_BYTES
 from spikebottlenet.bundle import Bundle
@@ -11,7 +12,7 @@ from spikebottlenet.lab.results import EnergyEstimate, Subject
 from spikebottlenet.model.architecture import Architecture
 
 ENERGY_MODEL = "horowitz45-fp32"  # 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate
-INT8_MAC_PJ = 0.23  # 8-bit multiply 0.2 and add 0.03, 45 nm, Horowitz 2014
+INT8_MAC_PJ = INTEGER8.mac_pj  # with the 32-bit add that its sums need
 FRAMING_BYTES = GRPC_PREFIX_BYTES + HTTP2_FRAME_BYTES
 WIRE_METHOD = (
     f"frame + {FRAMING_BYTES}: gRPC prefix and HTTP/2 frame header; the message's own fields and "

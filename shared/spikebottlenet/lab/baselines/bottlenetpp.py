@@ -148,11 +148,13 @@ def bottlenetpp_rival(ground: Ground, network: BottleNetPP, *, zstd: bool) -> Ri
 
 
 def encoder_macs(ground: Ground, symbols: Symbols) -> int:
-    """Multiply-accumulates of the encoder, padding counted as the convolution's full size."""
+    """Multiply-accumulates of the encoder, padding left out as everywhere."""
     side = ground.architecture.cut_side
-    kernel = _SMALL_SIDE if symbols.shrink else 3
-    out = -(-side // _SMALL_SIDE) if symbols.shrink else side
-    return out**2 * kernel**2 * ground.architecture.cut_channels * symbols.channels
+    if symbols.shrink:
+        taps = (side // _SMALL_SIDE * _SMALL_SIDE + side % _SMALL_SIDE) ** 2
+    else:
+        taps = (3 * side - 2) ** 2
+    return taps * ground.architecture.cut_channels * symbols.channels
 
 
 def symbol_bits(ground: Ground, symbols: Symbols) -> int:

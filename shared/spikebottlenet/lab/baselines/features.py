@@ -107,7 +107,8 @@ def chosen_scale(ground: Ground, bits: int) -> float:
 
 def training_features(ground: Ground) -> torch.Tensor:
     """Features at the cut of some training images."""
-    images = torch.from_numpy(np.ascontiguousarray(ground.train_split.images[:_CALIBRATION]))
+    chosen = ground.train_split.sample(_CALIBRATION).images
+    images = torch.from_numpy(np.ascontiguousarray(chosen))
     with torch.inference_mode():
         return ground.uncut.features(ground.pixels.normalise(images), ground.cut)
 

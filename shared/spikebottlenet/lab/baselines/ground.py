@@ -10,6 +10,7 @@ from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
+from spikebottlenet.lab.data_classes import match_classes
 from spikebottlenet.lab.data_colours import measured_colours
 from spikebottlenet.lab.results import Subject
 from spikebottlenet.lab.subject import subject_of
@@ -73,18 +74,21 @@ def open_ground(
     settings = measured_colours(config.data, name)
     config = config.model_copy(update={"data": settings})
     preprocess = bundle.manifest.preprocess
-    whole = load_split(name, "train", preprocess, settings)
+    classes = bundle.manifest.class_names
+    whole = match_classes(load_split(name, "train", preprocess, settings), classes)
     train_split, held_out = hold_out(whole, config.data.held_out, seed=config.data.seed)
-    test = load_split(name, split, preprocess, settings)
-    test = test.first(limit) if limit else test
-    subject = subject_of(bundle, data=config.data.name, split=split, images=len(test))
+    test = match_classes(load_split(name, split, preprocess, settings), classes)
+    test = test.sample(limit) if limit else test
+    measured = bundle.manifest.measured
+    told = measured.data if measured else config.data.name or Path(name).name
+    subject = subject_of(bundle, data=told, split=split, images=len(test))
     return Ground(
         run=run,
         config=config,
         bundle=bundle,
         uncut=load_uncut(run / UNCUT_WEIGHTS, bundle.manifest.architecture),
         train_split=train_split,
-        choosing=held_out if len(held_out) else train_split.first(_CHOOSING),
+        choosing=held_out if len(held_out) else train_split.sample(_CHOOSING),
         chosen_on="held-out images" if len(held_out) else "training images, as none are held out",
         test=test,
         subject=subject,

@@ -77,7 +77,8 @@ def _seen_inputs(ground: Ground, network: BottleNetPP) -> list[torch.Tensor]:
         each.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().clone()))
         for each in head_convolutions(network)
     ]
-    images = torch.from_numpy(np.ascontiguousarray(ground.train_split.images[:_CALIBRATION]))
+    chosen = ground.train_split.sample(_CALIBRATION).images
+    images = torch.from_numpy(np.ascontiguousarray(chosen))
     with torch.inference_mode():
         features = network.uncut.features(ground.pixels.normalise(images), network.cut)
         network.encode(features)

@@ -37,6 +37,7 @@ def train_rival(ground: Ground, network: nn.Module, name: str) -> None:
             seed=ground.config.seed,
         )
     )
+    network.cpu()  # it is measured there
 
 
 def accuracy(ground: Ground, network: nn.Module) -> float:

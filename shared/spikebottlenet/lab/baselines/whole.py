@@ -12,7 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from spikebottlenet.accounting.operations import dense_accumulates, stem_macs
+from spikebottlenet.accounting.operations import (
+    dense_accumulates,
+    fixed_accumulates,
+    stem_macs,
+)
+from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.baselines.features import zstd_bytes
 from spikebottlenet.lab.baselines.ground import CUT_WEIGHTS, Ground, network_state
 from spikebottlenet.lab.baselines.tally import Answers, count, rival_point
@@ -20,6 +25,7 @@ from spikebottlenet.lab.baselines.training import train_rival
 from spikebottlenet.lab.bundle_point import head_estimates
 from spikebottlenet.lab.results import Method, Point
 from spikebottlenet.model.head import SpikingHead
+from spikebottlenet.model.layers import Residual
 from spikebottlenet.model.tail import Tail
 
 _NAME = "features-whole"
@@ -32,16 +38,22 @@ class WholeNetwork(nn.Module):
     def __init__(self, ground: Ground) -> None:
         super().__init__()
         own = ground.architecture
+        if own.residual is Residual.SEW_ADD:
+            raise ConfigError(
+                "residual sew_add sends counts above 1, which no bit a site can hold: leave "
+                "'whole' out with --only"
+            )
         self.architecture = own.model_copy(update={"channels": own.cut_channels, "stride": 1})
         params = ground.config.neuron.lif_params()
         self.head = SpikingHead(self.architecture, params, fused=ground.config.neuron.fused)
         trained = network_state(ground.run / CUT_WEIGHTS)
         head = {n.removeprefix("head."): v for n, v in trained.items() if n.startswith("head.")}
-        kept = {name: value for name, value in head.items() if "encoder" not in name}
+        last = f"neurons.{len(self.head.layers) - 1}."  # the encoder's own learned constants
+        kept = {n: v for n, v in head.items() if "encoder" not in n and not n.startswith(last)}
         self.head.load_state_dict(kept, strict=False)
         self._pass_on(params.threshold)
         self.head.requires_grad_(False)
-        self.tail = Tail(self.architecture)
+        self.tail = Tail(self.architecture, params, fused=ground.config.neuron.fused)
         self.tail.load_uncut(ground.uncut.state_dict())
 
     def _pass_on(self, threshold: float) -> None:
@@ -86,7 +98,7 @@ def whole_point(ground: Ground, *, command: str) -> Point:
     own = dense_accumulates(ground.architecture)
     full = torch.from_numpy(own)
     full[-2:] = 0  # the encoder is not run, so what feeds it makes no accumulate
-    adds = float((rates / len(ground.test) * full).sum())
+    adds = float((rates / len(ground.test) * full).sum()) + fixed_accumulates(ground.architecture)
     return rival_point(
         ground,
         Method.SPIKES_WHOLE,

@@ -130,7 +130,7 @@ def _integer_head(group: Group) -> Verdict:
     ]
     if not pairs:
         return Verdict(wanted, "no pair of 8-bit and float32 heads of one network", None)
-    eight, full = max(pairs, key=lambda pair: pair[0].point.top1)
+    eight, full = max(pairs, key=lambda pair: (pair[0].point.top1, pair[1].point.top1))
     lost = full.point.top1 - eight.point.top1
     share = (eight.point.head_bytes or 0) / max(full.point.head_bytes or 1, 1)
     misses = [f"{lost - INTEGER_DROP:.2f} points"] if lost > INTEGER_DROP else []
@@ -142,6 +142,7 @@ def _integer_head(group: Group) -> Verdict:
 def _alike(one: Placed, other: Placed) -> bool:
     a, b = one.point, other.point
     same = a.subject.timesteps == b.subject.timesteps and a.subject.seed == b.subject.seed
+    same = same and a.subject.config_sha256 == b.subject.config_sha256
     return same_cut(a, b) and same and a.bits_before_coding == b.bits_before_coding
 
 
