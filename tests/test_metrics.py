@@ -248,7 +248,7 @@ def test_every_scraper_reads_both_and_dashboards_ask_for_nothing_else(
         labels = {key for _, pairs in samples(plain) for key, _ in pairs}
         assert labels <= {
             *("code", "source", "stage", "le", "direction", "part", "method", "kind", "reason"),
-            *("state", "version", "model", "fingerprint", "timesteps", "spike_bits"),
+            *("state", "version", "model", "fingerprint", "timesteps", "spike_bits", "status"),
         }
         if shutil.which("promtool"):
             lint = ["promtool", "check", "metrics"]

@@ -15,7 +15,10 @@ _KILLED_BY = 128  # exit status of a process that a signal ended, less its numbe
 
 
 def sweep(
-    config: Annotated[Path, typer.Option(help="training settings, YAML, that all runs begin with")],
+    config: Annotated[
+        str,
+        typer.Option(help="settings that all runs begin with: YAML, or a shipped name"),
+    ],
     out: Annotated[Path, typer.Option(help="folder of all runs, and of sweep.json and sweep.md")],
     grid: Annotated[
         list[str] | None,
@@ -35,14 +38,16 @@ def sweep(
     """
     with needing_extra("lab"):
         from spikebottlenet.lab import sweep as lab
+        from spikebottlenet.lab.config_files import config_file
         from spikebottlenet.lab.stopping import TrainingStoppedError
     logging.basicConfig(format="%(message)s", stream=sys.stderr)
     logging.getLogger("spikebottlenet").setLevel(logging.INFO)
     axes = [lab.parse_axis(text) for text in grid or ()]
-    points = lab.grid(config, axes, sets or ())
+    path = config_file(config)
+    points = lab.grid(path, axes, sets or ())
     outcomes: list[lab.Outcome] = []
     try:
-        for outcome in lab.run_sweep(config, points, out, data=data):
+        for outcome in lab.run_sweep(path, points, out, data=data):
             outcomes.append(outcome)
             lab.write_table(out, lab.table(axes, outcomes))
     except TrainingStoppedError as error:
@@ -50,7 +55,8 @@ def sweep(
         raise typer.Exit(_KILLED_BY + error.signal_number) from error
     rows = lab.table(axes, outcomes)
     shown = Table(box=None, pad_edge=False)
-    names = ["run", "state", "top1", "uncut_top1", "payload_bytes_mean", "edge_compute_uj"]
+    figures = ("held_out_top1", "test_top1", "uncut_top1", "payload_bytes_mean", "edge_compute_uj")
+    names = ["run", "state", *figures]
     for name in names:
         shown.add_column(name)
     for row in rows:

@@ -133,7 +133,7 @@ def _read(path: Path) -> State:
         if hashlib.sha256(data).digest() != wanted:
             raise StoreError("it is damaged: its bytes are not those of its SHA-256")
     try:
-        state = torch.load(io.BytesIO(data), weights_only=True)
+        state = torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
     except (
         RuntimeError,
         ValueError,

@@ -1,5 +1,7 @@
 """One folder, one training: its config kept, one process at a time, and an un-cut network lent."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +14,12 @@ from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.checkpoint import load_checkpoint, replace_file
 from spikebottlenet.lab.compose import ConfigSource
 from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.workers import Workers
 
 CONFIG = "config.yaml"
 _LOCK = ".lock"
+_DATA = "data.sha256"  # of the training split's images, labels and classes
 _UNCUT_PARTS = {"seed", "data", "network", "uncut", "precision"}
 
 
@@ -33,7 +37,8 @@ def claimed(out: Path, source: ConfigSource, among: Workers) -> Iterator[None]:
     try:
         with exclusive(out / _LOCK):
             kept = out / CONFIG
-            if not kept.exists():
+            begun = any(out.glob("*.pt"))  # else a first try was refused before it trained anything
+            if not kept.exists() or not begun:
                 replace_file(kept, source.text.encode())
             elif not _means_the_same(kept, source):
                 raise ConfigError(
@@ -45,6 +50,31 @@ def claimed(out: Path, source: ConfigSource, among: Workers) -> Iterator[None]:
         raise ConfigError(
             f"another process trains in {out}: wait for its end, or give another --out"
         ) from error
+
+
+def claim_data(out: Path, split: ImageSplit, lender: Path | None, among: Workers) -> None:
+    """Keep a training folder for the images that it was begun with.
+
+    ``split`` is the whole training split. A folder of an older version takes these.
+
+    Raises:
+        ConfigError: the folder, or the one that lends its un-cut network, was trained on others.
+    """
+    if not among.first:
+        return
+    said = hashlib.sha256(json.dumps(split.class_names).encode())
+    said.update(split.labels.tobytes())
+    if split.digests is not None:
+        said.update(split.digests.tobytes())
+    found = said.hexdigest().encode()
+    for folder in (out, *(() if lender is None else (lender,))):
+        kept = folder / _DATA
+        if kept.exists() and kept.read_bytes() != found:
+            raise ConfigError(
+                f"{folder} was trained on other images than these ({len(split)}, in "
+                f"{len(split.class_names)} classes): give another --out, or those images"
+            )
+    replace_file(out / _DATA, found)
 
 
 def _means_the_same(kept: Path, source: ConfigSource) -> bool:

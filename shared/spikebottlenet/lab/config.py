@@ -198,6 +198,11 @@ class TrainingConfig(Settings):
     def _can_be_exported(self) -> Self:
         """Refuse at birth what could not be exported after hours of training."""
         architecture = self.architecture(_ANY_CLASSES)
+        self._check_crops(architecture)
+        if not self.data.held_out and (self.uncut.patience or self.cut.patience):
+            raise ValueError("patience wants held-out images, data.held_out is 0: hold some out")
+        if self.loss.self_distillation and not self.loss.every_prefix:
+            raise ValueError("loss.self_distillation wants every_prefix: true")
         if self.neuron.learn_leak:
             architecture = architecture.model_copy(update={"leak": _WORST_LEARNED_LEAK})
         try:
@@ -207,6 +212,24 @@ class TrainingConfig(Settings):
         except ConfigError as error:
             raise ValueError(str(error)) from error
         return self
+
+    def _check_crops(self, architecture: Architecture) -> None:
+        for name, schedule in (("uncut", self.uncut), ("cut", self.cut)):
+            for phase in schedule.phases:
+                widest = self.data.side + 2 * phase.pad
+                if phase.side > widest:
+                    raise ValueError(
+                        f"{name}.phases: crops of {phase.side} do not fit an image of "
+                        f"{self.data.side} with {phase.pad} around it: at most {widest}"
+                    )
+        for phase in self.cut.phases:
+            crop = architecture.model_copy(update={"side": phase.side})
+            decoded = crop.spike_shape.height * crop.stride
+            if min(decoded, architecture.cut_side) != crop.cut_side:
+                raise ValueError(
+                    f"cut.phases: crops of {phase.side} are {crop.cut_side} sites at the cut, "
+                    f"no multiple of the stride {crop.stride}: choose other crops or another stride"
+                )
 
     @property
     def after_stage(self) -> int:

@@ -61,12 +61,13 @@ def train_edge_exit(
     network.add_module("out", nn.Linear(settings.hidden, classes))
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=0.05)
     sums, labels = torch.from_numpy(seen.rates), torch.from_numpy(seen.labels)
-    steps = settings.epochs * (len(labels) // settings.batch)
+    batch = min(settings.batch, len(labels))
+    steps = settings.epochs * (len(labels) // batch)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.lr, total_steps=steps + 1)
     for _ in range(settings.epochs):
         order = torch.randperm(len(labels))
-        for start in range(0, len(labels) - settings.batch + 1, settings.batch):
-            chosen = order[start : start + settings.batch]
+        for start in range(0, len(labels) - batch + 1, batch):
+            chosen = order[start : start + batch]
             logits = network(sums[chosen].float() / timesteps)
             loss = functional.cross_entropy(logits, labels[chosen], label_smoothing=0.1)
             optimizer.zero_grad(set_to_none=True)

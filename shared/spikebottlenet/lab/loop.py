@@ -1,6 +1,7 @@
 """The training loop: phases, learning rate, a checkpoint and a log line every epoch."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -142,7 +143,12 @@ def _train_epochs(
     steps, epochs = run.steps, run.epochs
     first = standing.epochs_done
     task = bar.add_task(run.name, total=steps * len(epochs), completed=steps * first)
+    patience = run.schedule.patience
     for epoch in range(first, len(epochs)):
+        by = standing.judged_by
+        if patience and by and standing.epochs_without_better(by) >= patience:  # resumed ones too
+            bar.console.print(f"{run.name}: {patience} epochs without a better {by}: stopped early")
+            return
         started = time.monotonic()
         sums = dict[str, torch.Tensor]()
         run.network.train()
@@ -153,12 +159,18 @@ def _train_epochs(
             if signal_number := among.any(stop.signal_number):
                 raise _stopped(run, standing, signal_number)
         means = {name: float(among.mean(value)) / steps for name, value in sums.items()}
+        diverged = sorted(name for name, value in means.items() if not math.isfinite(value))
+        if diverged:
+            raise ConfigError(
+                f"{run.name} diverged in epoch {epoch + 1} ({', '.join(diverged)} is no number): "
+                f"lower muon_lr or sgd_lr; {run.checkpoint} is as it was"
+            )
         found = _evaluated(run, standing)
         line: Line = {"epoch": epoch + 1, "side": epochs[epoch].side, **means, **found}
         line["seconds"] = time.monotonic() - started
         line = {k: round(v, 5) if isinstance(v, float) else v for k, v in line.items()}
         standing.history.append(line)
-        by = next(reversed(found), "")
+        by = standing.judged_by
         if run.schedule.patience and standing.newest_is_best(by):
             standing.best = standing.average or copied(run.network)
             standing.best = {name: value.clone() for name, value in standing.best.items()}
@@ -167,10 +179,6 @@ def _train_epochs(
             write_log(run.log_path, standing.history)
             bar.console.print(f"{run.name} {json.dumps(line)}", soft_wrap=True)
         scalars.add(line)
-        patience = run.schedule.patience
-        if patience and standing.epochs_without_better(by) >= patience:
-            bar.console.print(f"{run.name}: {patience} epochs without a better {by}: stopped early")
-            return
         if signal_number := among.any(stop.signal_number):
             raise _stopped(run, standing, signal_number)
 

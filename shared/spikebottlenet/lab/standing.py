@@ -10,6 +10,8 @@ from spikebottlenet.lab.averaged import Weights
 from spikebottlenet.lab.checkpoint import State
 from spikebottlenet.lab.epoch_log import Line, read_log
 
+_JUDGES = ("held_out", "chosen_on")  # how the names of such figures begin
+
 
 @dataclass
 class Standing:
@@ -57,6 +59,12 @@ class Standing:
             if name in state:
                 moved = {key: value.to(device) for key, value in state[name].items()}
                 setattr(self, name, moved)
+
+    @property
+    def judged_by(self) -> str:
+        """The figure on held-out images that tells the best epoch; '' before the first."""
+        newest = self.history[-1] if self.history else {}
+        return next((name for name in reversed(newest) if name.startswith(_JUDGES)), "")
 
     def newest_is_best(self, by: str) -> bool:
         """Whether no epoch before the last had as high a value."""

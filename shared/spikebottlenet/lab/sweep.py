@@ -32,7 +32,6 @@ log = logging.getLogger(__name__)
 _STOPPED = frozenset({130, 143, -2, -15})  # exit statuses of a training that a signal ended
 _LOG = "train.log"
 _COLUMNS = (  # of what was measured, in the table
-    "top1",
     "uncut_top1",
     "edge_exit_top1",
     "payload_bytes_mean",
@@ -68,6 +67,7 @@ class Outcome:
     point: Point
     measured: Measured | None
     reason: str = ""  # of a failure
+    held_out_top1: float | None = None  # of the weights that were kept
 
 
 def parse_axis(text: str) -> Axis:
@@ -131,7 +131,7 @@ def run_sweep(
         run = out / point.name
         done = _finished(run, point)
         if done is not None:
-            yield Outcome(point, done)
+            yield Outcome(point, done, held_out_top1=_held_out(run, point.config))
             continue
         key = _uncut_key(point.config)
         shared = out / f"uncut-{key}"
@@ -143,7 +143,21 @@ def run_sweep(
                 replace_file(shared / "done", b"")
         reason = failed_uncut.get(key) or _train(config, point, run, data, "--uncut", str(shared))
         found = None if reason else measured_of(run)
-        yield Outcome(point, found, reason or ("" if found else "it left no measured bundle"))
+        why = reason or ("" if found else "it left no measured bundle")
+        yield Outcome(point, found, why, _held_out(run, point.config))
+
+
+def _held_out(run: Path, config: TrainingConfig) -> float | None:
+    """Accuracy on the held-out images, every timestep received, by the training's log."""
+    name = f"held_out_top1_t{config.bottleneck.timesteps}"
+    log_path = run / "cut.jsonl"
+    if not config.data.held_out or not log_path.exists():
+        return None
+    lines = [json.loads(text) for text in log_path.read_text(encoding="utf-8").splitlines()]
+    found = [float(line[name]) for line in lines if name in line]
+    if not found:
+        return None
+    return max(found) if config.cut.patience else found[-1]
 
 
 def _uncut_key(config: TrainingConfig) -> str:
@@ -209,6 +223,8 @@ def table(axes: Sequence[Axis], outcomes: Sequence[Outcome]) -> list[dict[str, A
         row["state"] = "failed" if outcome.measured is None else "done"
         if outcome.measured is not None:
             plain = outcome.measured.model_dump()
+            row["held_out_top1"] = outcome.held_out_top1  # choose by this one, not by the next
+            row["test_top1"] = plain["top1"]
             row |= {name: plain[name] for name in _COLUMNS}
         else:
             row["reason"] = outcome.reason

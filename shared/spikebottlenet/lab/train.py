@@ -7,7 +7,7 @@ import torch
 
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.lab.bundle_point import keep_points
-from spikebottlenet.lab.claim import CONFIG, claimed, take_uncut
+from spikebottlenet.lab.claim import CONFIG, claim_data, claimed, take_uncut
 from spikebottlenet.lab.compose import read_config
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.cut import train_cut
@@ -64,10 +64,13 @@ def train_bundle(
         with among.first_before_others():
             settings = measured_colours(config.data, found)
             whole = load_split(found, "train", settings.preprocess(), settings)
+        claim_data(out, whole, options.uncut_from, among)
         config = config.model_copy(update={"data": settings})
         pixels = settings.scale
         train_split, held_out = hold_out(whole, settings.held_out, seed=settings.seed)
         check_trainable(train_split, batch=max(config.uncut.batch, config.cut.batch))
+        for schedule in (config.uncut, config.cut):
+            among.share(schedule.batch)  # refused now, not after the un-cut network's training
         say_precision(config.precision, among)
         board = options.tensorboard
         uncut = train_uncut(config, train_split, held_out, pixels, out, tensorboard=board)

@@ -37,6 +37,7 @@ LOWEST = -64  # units; the byte 0
 HIGHEST = LOWEST + 255  # units; the byte 255
 TOP_WEIGHT = 127
 _FINEST = 24  # a step finer than 2^-24 says nothing that a unit could
+_TOP_BIAS = 2**22  # integers
 _CLIPPED = 3  # steps tried: the one that clips no weight, and halves of it
 _QUARTERS = 4
 _EXACT = 2**24  # whole numbers below it are exact in float32
@@ -70,7 +71,8 @@ def quantise_head(
                 folded[name] = weights[name]
                 folded[bias_name] = (bias / THRESHOLD).float()
                 continue
-            integers, scale = _nearest(weights[name].double() * THRESHOLD)
+            added = bias if order == 0 else torch.zeros_like(bias)
+            integers, scale = _nearest(weights[name].double() * THRESHOLD, added)
             folded[name] = integers.to(torch.int8)
             folded[scale_name(name)] = scale.float()
             if order == 0:
@@ -103,10 +105,14 @@ def check_eight_bit(architecture: Architecture) -> None:
                 )
 
 
-def _nearest(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integers and the power of two [outputs] whose product is nearest to ``weight``."""
+def _nearest(weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Integers and the power of two [outputs] whose product is nearest to ``weight``.
+
+    The power is so large that ``bias`` [outputs] over it fits beside the sums too.
+    """
     flat = weight.flatten(1)
-    whole = torch.ceil(torch.log2((flat.abs().amax(1) / TOP_WEIGHT).clamp(min=2.0**-_FINEST)))
+    top = torch.maximum(flat.abs().amax(1) / TOP_WEIGHT, bias.abs() / _TOP_BIAS)
+    whole = torch.ceil(torch.log2(top.clamp(min=2.0**-_FINEST)))
     errors, candidates = [], []
     for halvings in range(_CLIPPED):
         scale = torch.pow(2.0, whole - halvings)[:, None]
