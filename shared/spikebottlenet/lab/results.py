@@ -5,8 +5,10 @@ nothing sent at all) with one setting, measured on one split. Every point carrie
 came from and the command that makes it again. Torch is not imported, so reports are quick.
 """
 
+import fcntl
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from spikebottlenet.config import Settings
+from spikebottlenet.durable_folder import force_to_disk
 from spikebottlenet.errors import ConfigError, DataError
 
 RESULTS = "results.json"
@@ -127,8 +130,9 @@ class Results(Settings):
 
 
 def results_path(place: Path) -> Path:
-    """The results file of a run's folder, or a file named itself."""
-    return place / RESULTS if place.is_dir() else place
+    """The results file of a run's folder, which need not be there yet, or a file named itself."""
+    named = place.is_file() or (place.suffix == ".json" and not place.is_dir())
+    return place if named else place / RESULTS
 
 
 def read_results(place: Path) -> Results:
@@ -161,20 +165,36 @@ def read_results(place: Path) -> Results:
 def add_points(place: Path, class_names: tuple[str, ...], points: Iterable[Point]) -> Path:
     """Write points into a run's results, which are begun where there are none.
 
+    Several processes may add to one run: each waits for the other, and no point is lost.
+
     Raises:
         DataError: what is there cannot be read, or is of other classes.
     """
     path = results_path(place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path.with_suffix(".lock")):
+        _replace(path, class_names, points)
+    return path
+
+
+def _replace(path: Path, class_names: tuple[str, ...], points: Iterable[Point]) -> None:
     before = read_results(path) if path.exists() else Results(class_names=class_names)
     if before.class_names != class_names:
         raise DataError(
             f"{path} is of {len(before.class_names)} other classes than these "
             f"{len(class_names)}: give another --out"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     kept = before.with_points(points).model_dump(mode="json", exclude_defaults=True)
     text = json.dumps({"version": RESULTS_VERSION, **kept}, ensure_ascii=False)
     partial.write_text(text + "\n", encoding="utf-8")
+    force_to_disk(partial)
     partial.replace(path)
-    return path
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in this block; the kernel ends that when one dies."""
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
