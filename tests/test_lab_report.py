@@ -322,3 +322,15 @@ def test_results_go_into_a_new_folder_or_a_named_file(tmp_path: Path) -> None:
     named = add_points(tmp_path / "of.json", NAMES, [spikes(73, 190, 60)])
     assert named == tmp_path / "of.json"
     assert read_results(named) == read_results(tmp_path / "new")
+
+
+def test_images_are_told_by_their_digest_and_else_by_name(tmp_path: Path) -> None:
+    clean, noisy = ({"images_sha256": digit * 64} for digit in "ab")
+    run = write_run(tmp_path / "run", [spikes(73, 190, 60), spikes(73, 190, 60, **clean)])
+    assert len(read_results(run).points) == 1  # measured again, now with a digest
+    write_run(run, [spikes(50, 190, 60, **noisy), point(Method.IMAGE, "png", 73, 900, 0)])
+    copy = write_run(tmp_path / "copy", [spikes(74, 190, 60, data="/a/copy", **clean)])
+    groups = read_groups([run, copy])
+    assert [[each.point.top1 for each in group.placed] for group in groups] == [[73, 73, 74], [50]]
+    names = [group.images.data for group in groups]
+    assert names == ["uoft-cs/cifar100 (aaaaaaaa)", "uoft-cs/cifar100 (bbbbbbbb)"]

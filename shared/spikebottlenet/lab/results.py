@@ -52,6 +52,19 @@ class Subject(Settings):
     images: int = Field(ge=1)
     seed: int
     config_sha256: str  # of the training config; empty where it is not known
+    images_sha256: str = ""  # of the images themselves; empty where it was not taken
+
+    def same_images(self, other: "Subject") -> bool:
+        """Whether both were measured on the same images.
+
+        Told by the images where that can be; by the data set's name where one has no digest, or
+        where the sides differ, as digests are of resized pixels.
+        """
+        if (self.split, self.images) != (other.split, other.images):
+            return False
+        if self.images_sha256 and other.images_sha256 and self.side == other.side:
+            return self.images_sha256 == other.images_sha256
+        return self.data == other.data
 
 
 class EnergyEstimate(Settings):
@@ -107,9 +120,17 @@ class Point(Settings):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """A later point with the same key takes this one's place."""
+        """Tells a run's points apart."""
         subject = self.subject
-        return (self.method.value, self.setting, subject.cut, subject.split, str(subject.images))
+        images = subject.images_sha256 or subject.data
+        about = (subject.cut, subject.split, str(subject.images), images)
+        return (self.method.value, self.setting, *about)
+
+    def replaces(self, older: "Point") -> bool:
+        """Whether it is the same measurement again, perhaps of a time without digests of images."""
+        a, b = self, older
+        alike = (a.method, a.setting, a.subject.cut) == (b.method, b.setting, b.subject.cut)
+        return alike and a.subject.same_images(b.subject)
 
     def estimate(self, model: str) -> EnergyEstimate | None:
         """Its energy by one model."""
@@ -124,9 +145,17 @@ class Results(Settings):
     points: tuple[Point, ...] = ()
 
     def with_points(self, points: Iterable[Point]) -> "Results":
-        """These results and newer points, which take the place of older ones with their key."""
-        by_key = {point.key: point for point in (*self.points, *points)}
-        return self.model_copy(update={"points": tuple(by_key.values())})
+        """These results and newer points, which take the place of older ones of the same."""
+        kept = list(self.points)
+        for point in points:
+            places = [place for place, older in enumerate(kept) if point.replaces(older)]
+            if places:
+                kept[places[0]] = point
+                for place in reversed(places[1:]):
+                    del kept[place]
+            else:
+                kept.append(point)
+        return self.model_copy(update={"points": tuple(kept)})
 
 
 def results_path(place: Path) -> Path:
