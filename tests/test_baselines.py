@@ -31,6 +31,7 @@ from spikebottlenet.lab.baselines.integer_head import eight_bit_head, head_convo
 from spikebottlenet.lab.baselines.quantise import levels, rounded_weights, scale_for
 from spikebottlenet.lab.baselines.run import Choice, Kind, equal_bits, parse_kinds, run_baselines
 from spikebottlenet.lab.baselines.whole import WholeNetwork
+from spikebottlenet.lab.report.runs import read_groups
 from spikebottlenet.lab.results import Method, read_results
 from spikebottlenet.lab.train import train_bundle
 from spikebottlenet.model.head import SpikingHead
@@ -113,7 +114,10 @@ def test_all_baselines_are_measured_on_the_same_images(
     ground: Ground, measured: dict[tuple[str, str], object]
 ) -> None:
     kept = {point.key: point for point in read_results(ground.run).points}
-    assert {point.subject for point in kept.values()} == {ground.subject}
+    (subject,) = {point.subject for point in kept.values()}  # of the bundle's points too
+    assert len(subject.images_sha256) == 64
+    unnamed = {"images_sha256": ground.subject.images_sha256}
+    assert subject.model_copy(update=unnamed) == ground.subject
     for point in measured.values():
         assert kept[point.key] == point
         assert (ground.run / point.log).is_file()
@@ -317,3 +321,25 @@ def test_an_evaluation_adds_its_point_and_repeats_itself(
     assert points[0].subject.images == 20
     assert points[0].uncut_top1 is None  # what the manifest says is of other images
     assert "--limit 20" in points[0].command
+
+
+def test_other_images_are_told_apart_and_a_copy_is_not(
+    trained: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, data = trained
+    monkeypatch.setenv("XDG_CACHE_HOME", str(run.parent / "cache"))
+    other, copy, mine = tmp_path / "other", tmp_path / "copy", tmp_path / "run"
+    for folder, seed in ((other, 7), (copy, 1)):
+        folder.mkdir()
+        colours(96, 0).to_parquet(folder / "train-0.parquet")
+        colours(40, seed).to_parquet(folder / "test-0.parquet")
+    for folder in (data, other, copy):
+        words = ["evaluate", str(run / "bundle"), "--data", str(folder), "--out", str(mine)]
+        CliRunner().invoke(app, [*words, "--test-split", "test"], catch_exceptions=False)
+    points = [each for each in read_results(mine).points if each.method is Method.SPIKES]
+    stated = open_ground(run, data=str(data)).bundle.manifest.measured
+    assert [each.uncut_top1 for each in points] == [stated.uncut_top1, None]
+    assert points[0].subject.images_sha256 == stated.images_sha256
+    assert points[0].command.endswith("--test-split test")
+    assert str(copy) in points[0].command  # the copy's point took the place of the first
+    assert [len(group.of(Method.SPIKES)) for group in read_groups([mine, run])] == [2, 1]

@@ -102,10 +102,11 @@ def test_a_disk_that_fills_meanwhile_leaves_nothing(folder: Path) -> None:
     assert len(load_split(str(folder), "train", WANTED)) == 60
 
 
-def test_a_damaged_cache_is_made_again(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["images.u8", "index.npz"])
+def test_a_damaged_cache_is_made_again(name: str, folder: Path) -> None:
     whole = load_split(str(folder), "train", WANTED)
     images = np.array(whole.images)
-    (file,) = cache_root().glob("*/images.u8")
+    (file,) = cache_root().glob(f"*/{name}")
     os.truncate(file, 100)
     assert (load_split(str(folder), "train", WANTED).images == images).all()
 

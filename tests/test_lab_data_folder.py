@@ -116,6 +116,18 @@ def test_a_changed_image_is_decoded_again(tmp_path: Path) -> None:
     assert not (before.images == after.images).all()
 
 
+def test_folders_of_alike_files_do_not_share_pixels(tmp_path: Path) -> None:
+    found = []
+    for name, value in (("clean", 10), ("noisy", 200)):
+        for label in "ab":
+            pixels = np.full((5, 16, 16, 3), value, dtype=np.uint8)
+            write_images(tmp_path / name / label, pixels, "bmp")
+        for file in (tmp_path / name).rglob("*.bmp"):
+            os.utime(file, (0, 0))
+        found.append(int(load_split(str(tmp_path / name), "test", WANTED).images.max()))
+    assert found == [10, 200]
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

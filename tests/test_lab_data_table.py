@@ -47,6 +47,16 @@ def write_table(
     return str(folder)
 
 
+def write_set(folder: Path, **splits: tuple[list, datasets.ClassLabel]) -> None:
+    """A data set as ``save_to_disk`` leaves it; each split has classes of its own."""
+    made = {}
+    for split, (labels, kind) in splits.items():
+        features = datasets.Features({"image": datasets.Image(), "label": kind})
+        rows = {"image": list(made_pixels("red", len(labels), side=16)), "label": labels}
+        made[split] = datasets.Dataset.from_dict(rows, features=features)
+    datasets.DatasetDict(made).save_to_disk(folder)
+
+
 def test_fashion_mnist_is_grey_of_28_pixels(tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (6, 28, 28)).astype(np.uint8)
     name = write_table(tmp_path / "d", "train", [0, 1] * 3, label=COLOURS, pixels=grey)
@@ -122,14 +132,44 @@ def test_splits_are_named_or_the_nearest_is_said(tmp_path: Path) -> None:
         load_split(name, "test", WANTED, DataSettings(test_split="train"))
 
 
+@pytest.mark.parametrize("none", [[-1, -1], [None, None]])
 def test_a_test_split_without_labels_is_passed_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    none: list, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     name = write_table(tmp_path / "d", "train", [0, 1] * 4, label=COLOURS)
     write_table(tmp_path / "d", "validation", [0, 1, 1], label=COLOURS)
-    write_table(tmp_path / "d", "test", [-1, -1], label=COLOURS)
+    write_table(tmp_path / "d", "test", none, label=COLOURS)
     assert load_split(name, "test", WANTED).labels.tolist() == [0, 1, 1]
+    assert len(load_split(name, "train", WANTED)) == 8
     assert "no labels" in caplog.text
+
+
+def test_test_labels_of_another_order_follow_their_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = datasets.ClassLabel(names=["green", "red"])
+    write_set(tmp_path / "s", train=([0, 1, 1], COLOURS), test=([0, 0, 1], other))
+    assert load_split(str(tmp_path / "s"), "test", WANTED).labels.tolist() == [1, 1, 0]
+    assert load_split(str(tmp_path / "s"), "test", WANTED).class_names == ("red", "green")
+    assert "another order" in caplog.text
+    blue = datasets.ClassLabel(names=["red", "blue"])
+    write_set(tmp_path / "b", train=([0, 1, 1], COLOURS), test=([0, 1], blue))
+    with pytest.raises(DataError, match="labels that the training split lacks: blue"):
+        load_split(str(tmp_path / "b"), "test", WANTED)
+
+
+def test_a_table_of_paths_is_read_again_when_its_files_change(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    files = [tmp_path / f"{index}.png" for index in range(4)]
+    for file, image in zip(files, made_pixels("red", 4, side=16), strict=True):
+        Image.fromarray(image).save(file)
+    rows = [f"{file},{index % 2}" for index, file in enumerate(files)]
+    (tmp_path / "d" / "train.csv").write_text("\n".join(["image,label", *rows]))
+    before = np.array(load_split(str(tmp_path / "d"), "train", WANTED).images)
+    Image.fromarray(made_pixels("green", 1, side=16)[0]).save(files[3])
+    after = load_split(str(tmp_path / "d"), "train", WANTED).images  # without its test part
+    changed = [bool((one != two).any()) for one, two in zip(before, after, strict=True)]
+    assert changed == [False, True]
 
 
 def test_one_split_alone_is_parted(tmp_path: Path) -> None:

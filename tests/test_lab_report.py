@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,8 +21,8 @@ from spikebottlenet.lab.report.runs import read_groups, run_names
 from spikebottlenet.lab.report.tables import confusion_table, cut_table, missing_lines
 from spikebottlenet.lab.report.targets import Verdict, verdicts
 from spikebottlenet.lab.report.write import write_report
-from spikebottlenet.lab.results import Method, read_results
-from tests.made_results import point, rivals, spikes, write_run
+from spikebottlenet.lab.results import Method, add_points, read_results
+from tests.made_results import NAMES, point, rivals, spikes, write_run
 
 
 class Page(HTMLParser):
@@ -299,3 +301,36 @@ def test_the_shipped_bundle_is_reported_as_its_manifest_says(tmp_path: Path) -> 
         assert figure in cells
     assert "spikebottlenet evaluate default --data uoft-cs/cifar100" in text
     assert "`spikebottlenet baselines default --only" in text
+
+
+def test_two_processes_add_to_one_run_and_no_point_is_lost(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.made_results import *\n"
+        "for k in range(20):\n"
+        "    write_run(Path(sys.argv[1]), [point(Method.IMAGE, f'{sys.argv[2]} {k}', 50, 10, 0)])"
+    )
+    run = tmp_path / "new"  # is not there: a folder is made, not a file of that name
+    words = [sys.executable, "-c", code, str(run)]
+    both = [subprocess.Popen([*words, kind]) for kind in ("jpeg", "webp")]
+    assert [process.wait(60) for process in both] == [0, 0]
+    assert len(read_results(run).points) == 40
+
+
+def test_results_go_into_a_new_folder_or_a_named_file(tmp_path: Path) -> None:
+    assert add_points(tmp_path / "new", NAMES, [spikes(73, 190, 60)]).name == "results.json"
+    assert (tmp_path / "new" / "results.json").is_file()
+    named = add_points(tmp_path / "of.json", NAMES, [spikes(73, 190, 60)])
+    assert named == tmp_path / "of.json"
+    assert read_results(named) == read_results(tmp_path / "new")
+
+
+def test_images_are_told_by_their_digest_and_else_by_name(tmp_path: Path) -> None:
+    clean, noisy = ({"images_sha256": digit * 64} for digit in "ab")
+    run = write_run(tmp_path / "run", [spikes(73, 190, 60), spikes(73, 190, 60, **clean)])
+    assert len(read_results(run).points) == 1  # measured again, now with a digest
+    write_run(run, [spikes(50, 190, 60, **noisy), point(Method.IMAGE, "png", 73, 900, 0)])
+    copy = write_run(tmp_path / "copy", [spikes(74, 190, 60, data="/a/copy", **clean)])
+    groups = read_groups([run, copy])
+    assert [[each.point.top1 for each in group.placed] for group in groups] == [[73, 73, 74], [50]]
+    names = [group.images.data for group in groups]
+    assert names == ["uoft-cs/cifar100 (aaaaaaaa)", "uoft-cs/cifar100 (bbbbbbbb)"]

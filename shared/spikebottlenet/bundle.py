@@ -122,6 +122,15 @@ class Measured(Settings):
     ann_head_uj: float
     prior_bits_mean: float | None = None  # information of an image's spikes under the prior
     context_bits_mean: float | None = None  # under the context model; the limit of its payload
+    images_sha256: str = ""  # lab.data_identity's; empty where it was not taken
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a digest that was not taken, so that old fingerprints stay."""
+        values: dict[str, Any] = handler(self)
+        if not self.images_sha256:
+            del values["images_sha256"]
+        return values
 
 
 class Manifest(Settings):

@@ -54,15 +54,13 @@ def evaluate(
     if out is None:
         found = evaluate_bundle(opened, chosen, threads=used).rounded()
     else:
-        same = measured is not None and (measured.split, measured.images) == (split, len(chosen))
         subject = subject_of(opened, data=data, split=split, images=len(chosen))
         evaluation, points = measured_points(
             opened,
             chosen,
             subject,
-            uncut_top1=uncut_top1 if same else None,  # of the same images, or not at all
             log=RESULTS,
-            command=evaluate_command(opened.folder, subject, data=data, out=out),
+            command=evaluate_command(opened.folder, subject, data=data, out=out, choice=choice),
             threads=used,
         )
         add_points(out, opened.manifest.class_names, points)

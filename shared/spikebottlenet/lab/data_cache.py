@@ -17,6 +17,7 @@ import math
 import mmap
 import os
 import shutil
+import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -123,14 +124,14 @@ def _write(folder: Path, chunks: Iterable[Chunk]) -> None:
 def _open(folder: Path, shape: tuple[int, ...]) -> Cached | None:
     """What a folder holds, or None where it is not there or not whole."""
     try:
-        with np.load(folder / _INDEX) as index:
+        with (folder / _INDEX).open("rb") as file, np.load(file) as index:
             labels, digests = index["labels"], index["digests"]
         corrupt = tuple(json.loads((folder / _CORRUPT).read_text(encoding="utf-8")))
         wanted = (len(labels), *shape)
         if (folder / _IMAGES).stat().st_size != math.prod(wanted):
             return None
         return Cached(_mapped(folder / _IMAGES, wanted), labels, digests, corrupt)
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
 
 

@@ -62,7 +62,8 @@ class ClassFolders:
                 "add them there, or take them away"
             )
         order = {name: index for index, name in enumerate(self.class_names)}
-        paths, labels, digest = list[str](), list[int](), hashlib.sha256()
+        paths, labels = list[str](), list[int]()
+        digest = hashlib.sha256(f"{folder.resolve()}\n".encode())  # another's files may look alike
         for class_folder in (path for path in found if path.name in order):
             for path, size, changed in _files(class_folder, self.suffixes):
                 paths.append(path)

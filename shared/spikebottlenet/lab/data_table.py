@@ -3,7 +3,10 @@
 Columns are found by their types and usual names, or are named by the settings.
 """
 
-from collections.abc import Sequence
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ import numpy as np
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.data_rows import Labels, Rows, nearest
+
+log = logging.getLogger(__name__)
 
 _LABEL_COLUMNS = ("fine_label", "label", "labels", "class", "category", "target")
 _IMAGE_COLUMNS = ("img", "image", "jpg", "png", "photo", "picture")
@@ -59,8 +64,32 @@ def table_rows(
         labels=labels,
         read=read,
         row_name=lambda row: _row_name(files[row][images], row),
-        content=f"{table._fingerprint}:{images}:{label_column}",
+        content=f"{table._fingerprint}:{images}:{label_column}{_files_state(files, images)}",
     )
+
+
+def _files_state(files: Any, column: str) -> str:
+    """Digest of size and time of change of each file that a table names; empty where it has none.
+
+    The library's fingerprint is of the paths alone.
+    """
+    digest, named = hashlib.sha256(), False
+    for path in _named_files(files, column):
+        named = True
+        digest.update(f"{os.path.abspath(path)}\0".encode())  # noqa: PTH100  # a million of them
+        try:
+            about = os.stat(path)  # noqa: PTH116
+            digest.update(f"{about.st_size}\0{about.st_mtime_ns}\n".encode())
+        except OSError:  # reading it says so
+            digest.update(b"not there\n")
+    return f":{digest.hexdigest()}" if named else ""
+
+
+def _named_files(files: Any, column: str) -> Iterator[str]:
+    """Paths of the images whose bytes are not in the table."""
+    for chunk in files.data.column(column).chunks:
+        outside = chunk.field("bytes").is_null()
+        yield from (path for path in chunk.field("path").filter(outside).to_pylist() if path)
 
 
 def _file(cell: "dict[str, Any] | None") -> bytes | OSError:
@@ -136,10 +165,15 @@ def _labels(
     kind = table.features[column]
     values = table[column][:]
     missing = sum(value is None for value in values)
+    if known is not None and missing == len(values):
+        return np.full(len(values), -1, dtype=np.int64), known  # a test split of a contest
     if missing:
         raise DataError(f"{missing} rows of {name} have no {column!r}: fill them in or drop them")
     if isinstance(kind, datasets.ClassLabel):
-        return np.asarray(values, dtype=np.int64), known or tuple(kind.names)
+        labels = np.asarray(values, dtype=np.int64)
+        if known is None or known == tuple(kind.names):
+            return labels, tuple(kind.names)
+        return _by_name(labels, tuple(kind.names), known, name), known
     if not isinstance(kind, datasets.Value) or not kind.dtype.startswith(
         ("int", "uint", "string", "large_string", "bool")
     ):
@@ -150,10 +184,28 @@ def _labels(
     found = sorted(set(values))
     names = known or tuple(str(value) for value in found)
     order = {value: index for index, value in enumerate(names)}
-    unknown = [str(value) for value in found if str(value) not in order]
-    if unknown:
+    _refuse_unknown([str(value) for value in found if str(value) not in order], name)
+    return np.asarray([order[str(value)] for value in values], dtype=np.int64), names
+
+
+def _by_name(labels: Labels, names: tuple[str, ...], known: tuple[str, ...], name: str) -> Labels:
+    """Labels by the training split's order of classes; -1, no label, stays so."""
+    order = {each: index for index, each in enumerate(known)}
+    used = sorted(set(labels[labels >= 0].tolist()))
+    _refuse_unknown([names[label] for label in used if names[label] not in order], name)
+    if len(order) < len(known) or len(set(names)) < len(names):
         raise DataError(
-            f"{name} has labels that the training split lacks: {', '.join(unknown[:10])}: add "
+            f"{name} has its classes in another order than the training split, and several of one "
+            "name: give each class a name of its own"
+        )
+    log.warning("%s has its classes in another order than the training split: by name", name)
+    table = np.asarray([*(order.get(each, -1) for each in names), -1], dtype=np.int64)
+    return table[labels]
+
+
+def _refuse_unknown(labels: Sequence[str], name: str) -> None:
+    if labels:
+        raise DataError(
+            f"{name} has labels that the training split lacks: {', '.join(labels[:10])}: add "
             "images of them there, or drop these"
         )
-    return np.asarray([order[str(value)] for value in values], dtype=np.int64), names

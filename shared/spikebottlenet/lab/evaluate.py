@@ -22,6 +22,7 @@ from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.data_classes import match_classes
+from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.witness import Witness
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead
@@ -124,6 +125,7 @@ def measure_bundle(
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     uncut = None if uncut_top1 is None else round(uncut_top1, 3)
     about = {"data": data, "split": "test", "date": today, "uncut_top1": uncut}
+    about["images_sha256"] = images_sha256(match_classes(test, bundle.manifest.class_names))
     measured = Measured.model_validate(found.rounded() | about)
     write_manifest(bundle.folder, bundle.manifest.model_copy(update={"measured": measured}))
     return open_bundle(bundle.folder, Half.LAB)

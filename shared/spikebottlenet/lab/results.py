@@ -5,8 +5,10 @@ nothing sent at all) with one setting, measured on one split. Every point carrie
 came from and the command that makes it again. Torch is not imported, so reports are quick.
 """
 
+import fcntl
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from spikebottlenet.config import Settings
+from spikebottlenet.durable_folder import force_to_disk
 from spikebottlenet.errors import ConfigError, DataError
 
 RESULTS = "results.json"
@@ -49,6 +52,19 @@ class Subject(Settings):
     images: int = Field(ge=1)
     seed: int
     config_sha256: str  # of the training config; empty where it is not known
+    images_sha256: str = ""  # of the images themselves; empty where it was not taken
+
+    def same_images(self, other: "Subject") -> bool:
+        """Whether both were measured on the same images.
+
+        Told by the images where that can be; by the data set's name where one has no digest, or
+        where the sides differ, as digests are of resized pixels.
+        """
+        if (self.split, self.images) != (other.split, other.images):
+            return False
+        if self.images_sha256 and other.images_sha256 and self.side == other.side:
+            return self.images_sha256 == other.images_sha256
+        return self.data == other.data
 
 
 class EnergyEstimate(Settings):
@@ -104,9 +120,17 @@ class Point(Settings):
 
     @property
     def key(self) -> tuple[str, ...]:
-        """A later point with the same key takes this one's place."""
+        """Tells a run's points apart."""
         subject = self.subject
-        return (self.method.value, self.setting, subject.cut, subject.split, str(subject.images))
+        images = subject.images_sha256 or subject.data
+        about = (subject.cut, subject.split, str(subject.images), images)
+        return (self.method.value, self.setting, *about)
+
+    def replaces(self, older: "Point") -> bool:
+        """Whether it is the same measurement again, perhaps of a time without digests of images."""
+        a, b = self, older
+        alike = (a.method, a.setting, a.subject.cut) == (b.method, b.setting, b.subject.cut)
+        return alike and a.subject.same_images(b.subject)
 
     def estimate(self, model: str) -> EnergyEstimate | None:
         """Its energy by one model."""
@@ -121,14 +145,23 @@ class Results(Settings):
     points: tuple[Point, ...] = ()
 
     def with_points(self, points: Iterable[Point]) -> "Results":
-        """These results and newer points, which take the place of older ones with their key."""
-        by_key = {point.key: point for point in (*self.points, *points)}
-        return self.model_copy(update={"points": tuple(by_key.values())})
+        """These results and newer points, which take the place of older ones of the same."""
+        kept = list(self.points)
+        for point in points:
+            places = [place for place, older in enumerate(kept) if point.replaces(older)]
+            if places:
+                kept[places[0]] = point
+                for place in reversed(places[1:]):
+                    del kept[place]
+            else:
+                kept.append(point)
+        return self.model_copy(update={"points": tuple(kept)})
 
 
 def results_path(place: Path) -> Path:
-    """The results file of a run's folder, or a file named itself."""
-    return place / RESULTS if place.is_dir() else place
+    """The results file of a run's folder, which need not be there yet, or a file named itself."""
+    named = place.is_file() or (place.suffix == ".json" and not place.is_dir())
+    return place if named else place / RESULTS
 
 
 def read_results(place: Path) -> Results:
@@ -161,20 +194,36 @@ def read_results(place: Path) -> Results:
 def add_points(place: Path, class_names: tuple[str, ...], points: Iterable[Point]) -> Path:
     """Write points into a run's results, which are begun where there are none.
 
+    Several processes may add to one run: each waits for the other, and no point is lost.
+
     Raises:
         DataError: what is there cannot be read, or is of other classes.
     """
     path = results_path(place)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path.with_suffix(".lock")):
+        _replace(path, class_names, points)
+    return path
+
+
+def _replace(path: Path, class_names: tuple[str, ...], points: Iterable[Point]) -> None:
     before = read_results(path) if path.exists() else Results(class_names=class_names)
     if before.class_names != class_names:
         raise DataError(
             f"{path} is of {len(before.class_names)} other classes than these "
             f"{len(class_names)}: give another --out"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     kept = before.with_points(points).model_dump(mode="json", exclude_defaults=True)
     text = json.dumps({"version": RESULTS_VERSION, **kept}, ensure_ascii=False)
     partial.write_text(text + "\n", encoding="utf-8")
+    force_to_disk(partial)
     partial.replace(path)
-    return path
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is in this block; the kernel ends that when one dies."""
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -4,7 +4,7 @@ import difflib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from spikebottlenet.errors import ConfigError
@@ -20,6 +20,8 @@ from spikebottlenet.lab.baselines.ground import Ground
 from spikebottlenet.lab.baselines.image_files import QUALITIES, image_points
 from spikebottlenet.lab.baselines.integer_head import integer_points
 from spikebottlenet.lab.baselines.whole import whole_point
+from spikebottlenet.lab.data_classes import match_classes
+from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.results import Point, add_points
 
 LOG = "baselines.jsonl"
@@ -74,6 +76,7 @@ def equal_bits(ground: Ground) -> Symbols:
 
 def run_baselines(ground: Ground, choice: Choice, *, command: str) -> Iterator[Point]:
     """Measure every chosen baseline; each point is kept in the run's results as it comes."""
+    ground = _identified(ground)
     for point in _points(ground, choice, command):
         add_points(ground.run, ground.bundle.manifest.class_names, [point])
         line = {
@@ -88,6 +91,13 @@ def run_baselines(ground: Ground, choice: Choice, *, command: str) -> Iterator[P
         with (ground.run / LOG).open("a", encoding="utf-8") as log:
             log.write(json.dumps(line) + "\n")
         yield point
+
+
+def _identified(ground: Ground) -> Ground:
+    """The same, its subject with the digest of the images."""
+    test = match_classes(ground.test, ground.bundle.manifest.class_names)
+    subject = ground.subject.model_copy(update={"images_sha256": images_sha256(test)})
+    return replace(ground, subject=subject)
 
 
 def _points(ground: Ground, choice: Choice, command: str) -> Iterator[Point]:

@@ -26,13 +26,12 @@ def manifest_results(folder: Path) -> Results:
             f"{folder} --data DATA --out RUN` and report RUN"
         )
     architecture = bundle.manifest.architecture
+    subject = subject_of(bundle, data=measured.data, split=measured.split, images=measured.images)
     name = "default" if folder == default_bundle() else str(folder)
     point = Point(
         method=Method.SPIKES,
         setting=f"{architecture.spike_shape.bits} spike bits",
-        subject=subject_of(
-            bundle, data=measured.data, split=measured.split, images=measured.images
-        ),
+        subject=subject.model_copy(update={"images_sha256": measured.images_sha256}),
         top1=measured.top1,
         top5=measured.top5,
         bits_before_coding=architecture.spike_shape.bits,

@@ -13,6 +13,7 @@ from spikebottlenet.lab.results import (
     Method,
     Point,
     Results,
+    Subject,
     read_results,
     results_path,
 )
@@ -76,7 +77,7 @@ def read_groups(places: Sequence[Path]) -> tuple[Group, ...]:
     if not places:
         raise DataError("no runs to report: give folders that hold a results.json")
     names = run_names(places)
-    found: dict[Images, list[Placed]] = {}
+    found: list[tuple[Images, list[Placed]]] = []
     for name, place in zip(names, places, strict=True):
         results = results_of(place)
         if not results.points:
@@ -84,8 +85,47 @@ def read_groups(places: Sequence[Path]) -> tuple[Group, ...]:
         for point in results.points:
             subject = point.subject
             images = Images(subject.data, subject.split, subject.images, results.class_names)
-            found.setdefault(images, []).append(Placed(name, point))
-    return tuple(Group(images, tuple(placed)) for images, placed in found.items())
+            others = [placed for about, placed in found if about.class_names == images.class_names]
+            there = _of_the_same_images(subject, others)
+            if there is None:
+                found.append((images, [Placed(name, point)]))
+            else:
+                there.append(Placed(name, point))
+    titles = [images[:3] for images, _ in found]
+    return tuple(
+        Group(
+            images if titles.count(images[:3]) == 1 else _told_apart(images, placed), tuple(placed)
+        )
+        for images, placed in found
+    )
+
+
+def _told_apart(images: Images, placed: Sequence[Placed]) -> Images:
+    """With the beginning of the images' digest, where others bear the same name."""
+    digests = [each.point.subject.images_sha256[:8] for each in placed]
+    digest = next((each for each in digests if each), "no digest")
+    return images._replace(data=f"{images.data} ({digest})")
+
+
+def _of_the_same_images(subject: Subject, found: list[list[Placed]]) -> list[Placed] | None:
+    """The points that one belongs to: one of them has its digest, or none speaks against it."""
+    for fits in (_any_has_its_digest, _all_agree):
+        there = next((placed for placed in found if fits(subject, placed)), None)
+        if there is not None:
+            return there
+    return None
+
+
+def _any_has_its_digest(subject: Subject, placed: Sequence[Placed]) -> bool:
+    digest = subject.images_sha256
+    return bool(digest) and any(
+        each.point.subject.images_sha256 == digest and each.point.subject.same_images(subject)
+        for each in placed
+    )
+
+
+def _all_agree(subject: Subject, placed: Sequence[Placed]) -> bool:
+    return all(each.point.subject.same_images(subject) for each in placed)
 
 
 def results_of(place: Path) -> Results:
