@@ -14,10 +14,11 @@ from spikebottlenet.metrics.families import Family, Gauge, ReadCounter, Reading
 from spikebottlenet.metrics.standing import MODEL_LABELS, model_readings
 
 _QUEUE_WITHIN_S = 1.0  # a disk that is slower leaves the last counts standing
+_EMPTY = QueueCounts(0, 0, 0, 0, {"full": 0, "age": 0}, mirrored=True)
 
 
 class QueueStanding:
-    """What the durable queue holds, as last read; says nothing of it before that.
+    """What the durable queue holds, as last read; says nothing of one that is open before that.
 
     Its counts go on over restarts, so that 0 for "not read yet" would look like a sudden rise.
     """
@@ -30,7 +31,8 @@ class QueueStanding:
     async def refresh(self) -> None:
         """Read it again, if it is open and its disk is not too slow."""
         queue = self._store.opened
-        if queue is None:
+        if queue is None:  # one that existed was opened at the start
+            self._counts = self._counts or _EMPTY
             return
         try:
             async with asyncio.timeout(_QUEUE_WITHIN_S):
