@@ -16,6 +16,7 @@ from spikebottlenet.config import read_yaml
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
+from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import TRAINING_CONFIG, fit_to_head
 from spikebottlenet.lab.requantise import EIGHT, requantise
@@ -63,11 +64,13 @@ def refit_bundle(
     files = sealed_files(making, {*bundle.manifest.files, CONTEXT})
     write_manifest(making, bundle.manifest.model_copy(update={"files": files, "measured": None}))
     before = bundle.manifest.measured
+    # An older manifest does not say which images its figures are of.
+    same = before is not None and before.images_sha256 in ("", images_sha256(test))
     measure_bundle(
         open_bundle(making, Half.LAB),
         test,
         data=config.data.name or Path(name).name,
-        uncut_top1=before.uncut_top1 if before else None,
+        uncut_top1=before.uncut_top1 if before and same else None,
         threads=threads,
     )
     making.rename(out)
