@@ -142,6 +142,7 @@ def test_one_folder_holds_one_training(config: Path, data: Path, tmp_path: Path)
     out = tmp_path / "run"
     out.mkdir()
     (out / "config.yaml").write_text("seed: 1\n")
+    (out / "uncut.pt").touch()  # without a checkpoint nothing was begun, and the folder is free
     with pytest.raises(ConfigError, match="another --out"):
         train_bundle(config, out, name="tiny", data=str(data))
 
