@@ -109,7 +109,7 @@ def load_checkpoint(path: Path) -> State | None:
         if not candidate.exists():
             continue
         try:
-            state = _read(candidate)
+            state = read_checkpoint(candidate)
         except (OSError, StoreError) as error:
             log.warning("checkpoint %s cannot be used (%s)", candidate, error)
             reasons.append(f"{candidate}: {error}")
@@ -125,7 +125,13 @@ def load_checkpoint(path: Path) -> State | None:
     return None
 
 
-def _read(path: Path) -> State:
+def read_checkpoint(path: Path) -> State:
+    """This very file, on the CPU, and no other in its place.
+
+    Raises:
+        StoreError: it is damaged.
+        OSError: it cannot be read.
+    """
     data = path.read_bytes()
     trailer = data[-_TRAILER:]
     if trailer.startswith(_MARK):

@@ -7,7 +7,8 @@ import torch
 
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.config import read_yaml
-from spikebottlenet.errors import DataError
+from spikebottlenet.errors import DataError, StoreError
+from spikebottlenet.lab.checkpoint import read_checkpoint
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
 from spikebottlenet.lab.data_classes import match_classes
@@ -114,8 +115,8 @@ def network_state(path: Path) -> dict[str, torch.Tensor]:
         DataError: it cannot be read.
     """
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")["network"]
-    except Exception as error:  # torch raises almost anything on a damaged file
+        state = read_checkpoint(path)["network"]  # never the one before in its place
+    except (OSError, StoreError) as error:
         raise DataError(
             f"{path} is not a checkpoint that can be read ({error}): train again"
         ) from error
