@@ -74,11 +74,6 @@ class EnergyProfile(NamedTuple):
     spiking_stem: Arithmetic  # of the spiking head's first convolution
     traffic: Traffic
 
-    @property
-    def counts_updates(self) -> bool:
-        """Whether neuron updates count: where memory does."""
-        return self.traffic is not Traffic.NONE
-
 
 def _profile(arithmetic: Arithmetic, traffic: Traffic) -> EnergyProfile:
     suffix = "" if traffic is Traffic.NONE else f"-{traffic.value}"

@@ -132,10 +132,6 @@ class Point(Settings):
         alike = (a.method, a.setting, a.subject.cut) == (b.method, b.setting, b.subject.cut)
         return alike and a.subject.same_images(b.subject)
 
-    def estimate(self, model: str) -> EnergyEstimate | None:
-        """Its energy by one model."""
-        return next((each for each in self.energy if each.model == model), None)
-
 
 class Results(Settings):
     """All points of one run."""
