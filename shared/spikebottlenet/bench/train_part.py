@@ -1,10 +1,12 @@
 """A step of training the cut network as `spikebottlenet train` takes it, against a plain one.
 
 Plain: the neuron as a loop under autograd, contiguous memory, float32. Both have the same layers,
-batch and loss, and the same optimizers, which are part of the step.
+batch and loss, and the same optimizers, which are part of the step. A third shows what our way with
+deep convolutions (``lab.deep_conv``) wins in bfloat16.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import nn
@@ -15,6 +17,7 @@ from spikebottlenet.bench.measuring import in_turns, ratios, spread, timed
 from spikebottlenet.bench.neuron_part import plain_lif
 from spikebottlenet.bench.subject import Subject
 from spikebottlenet.lab.config import Precision, Schedule
+from spikebottlenet.lab.deep_conv import deep_convolutions
 from spikebottlenet.lab.optimizers import optimizers_of
 from spikebottlenet.lab.precision import autocast, has_bfloat16
 from spikebottlenet.model.architecture import Architecture
@@ -47,7 +50,13 @@ def _with_plain_neurons(network: nn.Module) -> None:
 
 
 def _step(
-    architecture: Architecture, batch: int, *, plain: bool, fused: bool, precision: Precision
+    architecture: Architecture,
+    batch: int,
+    *,
+    plain: bool,
+    fused: bool,
+    precision: Precision,
+    deep: bool = True,
 ) -> Callable[[], None]:
     """One whole step on made images."""
     torch.manual_seed(0)
@@ -62,11 +71,13 @@ def _step(
     optimizers = optimizers_of(network, Schedule(phases=()))
 
     def run() -> None:
-        with autocast(precision, _CPU):
-            output = network(images, architecture.timesteps)
-        loss = functional.cross_entropy(output.logits.float(), labels)
-        network.zero_grad(set_to_none=True)
-        loss.backward()
+        products = deep_convolutions(network, _CPU) if deep and not plain else nullcontext()
+        with products:
+            with autocast(precision, _CPU):
+                output = network(images, architecture.timesteps)
+            loss = functional.cross_entropy(output.logits.float(), labels)
+            network.zero_grad(set_to_none=True)
+            loss.backward()
         for optimizer in optimizers:
             optimizer.step()
 
@@ -88,6 +99,9 @@ def measure_train(subject: Subject) -> Part:
             ),
             "ours, float32": _step(
                 architecture, batch, plain=False, fused=fused, precision="float32"
+            ),
+            "ours, bfloat16, oneDNN's deep convolutions": _step(
+                architecture, batch, plain=False, fused=fused, precision="bfloat16", deep=False
             ),
             "ours, bfloat16": _step(
                 architecture, batch, plain=False, fused=fused, precision="bfloat16"

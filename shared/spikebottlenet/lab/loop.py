@@ -18,7 +18,9 @@ from spikebottlenet.lab.averaged import copied, follow
 from spikebottlenet.lab.checkpoint import load_checkpoint, save_checkpoint
 from spikebottlenet.lab.config import Phase, Schedule
 from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.lab.deep_conv import deep_convolutions
 from spikebottlenet.lab.epoch_log import Line, write_log
+from spikebottlenet.lab.heap import keep_freed_memory
 from spikebottlenet.lab.mixing import mix
 from spikebottlenet.lab.onednn_fault import without_fault
 from spikebottlenet.lab.optimizers import optimizers_of, rate_factor, set_rates
@@ -99,6 +101,7 @@ def train(run: Run) -> None:
             "on: set it lower"
         )
     run.folder.mkdir(parents=True, exist_ok=True)
+    keep_freed_memory()
     run.network.to(among.device)
     if among.count > 1:
         share_norms(run.network)
@@ -111,6 +114,7 @@ def train(run: Run) -> None:
             Progress(*columns, refresh_per_second=1, disable=not among.first) as bar,
             stop_flag() as stop,
             without_fault(run.network, among.device),
+            deep_convolutions(run.network, among.device),
         ):
             _train_epochs(run, standing, among, scalars, bar, stop)
     _settle(run, standing, among)
