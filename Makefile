@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := edge,cloud,lab,events,bench,docs,dev,browser
 
-.PHONY: help demo test test-browser screenshots check docs bench report plan-check chaos strangers fuzz counter scale soak install stubs clean
+.PHONY: help demo test test-browser screenshots check docs bench report plan-check chaos strangers fuzz counter integers scale soak install stubs clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +53,9 @@ chaos: $(STAMP) ## stored and live requests under faults and kills, ten minutes
 
 strangers: $(STAMP) ## storms of strangers at a guarded cloud-node, three minutes
 	$(BIN)/python -m tests.strangers
+
+integers: $(STAMP) ## the shipped head on every test image by NumPy, torch and ONNX Runtime, bit for bit (DATA=cifar100 folder)
+	$(BIN)/python -m tests.trials.integers --data '$(or $(DATA),uoft-cs/cifar100)' --report build/integers.json
 
 fuzz: $(STAMP) ## fuzz what strangers send, ten minutes a target
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt atheris

@@ -17,7 +17,7 @@ from spikebottlenet.accounting.operations import (
     tail_macs,
 )
 from spikebottlenet.lab.onnx_head import onnx_head
-from spikebottlenet.lab.requantise import eight_bit
+from spikebottlenet.lab.requantise import on_integers
 from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
 from spikebottlenet.model.backbones import Backbone, Stem, cut_names
 from spikebottlenet.model.exact import ExactHead, PixelScale, fold_head
@@ -122,7 +122,7 @@ def trained_head_agrees(head: SpikingHead, pixels: torch.Tensor, plain: list[tor
 
 def eight_bit_agrees(exact: ExactHead, folder: Path) -> None:
     """NumPy's integers, torch and ONNX on 8 bits."""
-    head, pixels = eight_bit(exact), random_pixels()
+    head, pixels = on_integers(exact, 8), random_pixels()
     spikes, activity = head.run(pixels)
     layers = spikes_in_integers(head, pixels.numpy())
     assert np.array_equal(layers[-1], spikes.numpy())

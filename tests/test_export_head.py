@@ -17,7 +17,7 @@ from spikebottlenet.errors import BundleError, ConfigError
 from spikebottlenet.lab.export_head import Format, export_head, find_format
 from spikebottlenet.lab.nir_head import DT_S, nir_head
 from spikebottlenet.lab.onnx_step import initial_potentials, step_head
-from spikebottlenet.lab.requantise import eight_bit
+from spikebottlenet.lab.requantise import on_integers
 from spikebottlenet.model.architecture import Architecture, head_layers
 from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.head import SpikingHead
@@ -91,7 +91,7 @@ def stepped(model: onnx.ModelProto, images: np.ndarray, timesteps: int) -> np.nd
 )
 def test_timesteps_one_by_one_are_the_whole_head(bundle: Bundle, options: dict) -> None:
     exact, images = small(**options), pixels()
-    for head in (exact, eight_bit(exact)):
+    for head in (exact, on_integers(exact, 8)):
         model = step_head(bundle, head)
         found = stepped(model, images, head.architecture.timesteps)
         assert np.array_equal(found, expected(head, images))

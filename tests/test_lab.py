@@ -8,15 +8,20 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from spikebottlenet.bundle import Half, Preprocess, open_bundle
+from spikebottlenet.bundle import HEAD_WEIGHTS, Half, Preprocess, open_bundle
 from spikebottlenet.cli.__main__ import app
 from spikebottlenet.errors import ConfigError, DataError
 from spikebottlenet.lab import loop
-from spikebottlenet.lab.config import TrainingConfig
+from spikebottlenet.lab.config import DataSettings, TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
+from spikebottlenet.lab.requantise import head_bits
 from spikebottlenet.lab.train import train_bundle
+from spikebottlenet.model.integer_head import reference_head
+from spikebottlenet.model.neuron import LIFParams
+from spikebottlenet.model.split import SplitNetwork
 
 CONFIG = {
     "data": {"name": "given by --data", "side": 16, "held_out": 24},
@@ -64,6 +69,28 @@ def config(tmp_path: Path) -> Path:
     path = tmp_path / "tiny.yaml"
     path.write_text(yaml.safe_dump(CONFIG))
     return path
+
+
+def test_a_head_trained_on_few_bits_is_the_one_that_runs(data: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "tiny.yaml", tmp_path / "run"
+    path.write_text(yaml.safe_dump({**CONFIG, "head_bits": 4, "quantization_aware": True}))
+    made = train_bundle(path, out, name="tiny", data=str(data))
+    assert made is not None
+    assert head_bits(made) == 4
+    architecture = made.manifest.architecture
+    weights = load_file(made.path(HEAD_WEIGHTS))
+    runs = reference_head(architecture, weights, made.manifest.preprocess.mean_colour)
+    pixels = torch.from_numpy(load_split(str(data), "test", WANTED, DataSettings()).images)
+    spikes, _ = runs.run(pixels)
+    differing = []
+    for bits in (4, None):
+        network = SplitNetwork(architecture, LIFParams(), fused=False, weight_bits=bits)
+        network.load_state_dict(torch.load(out / "cut.pt")["network"])
+        with torch.inference_mode():
+            found = network.eval().head(DataSettings().scale.normalise(pixels)).spikes
+        differing.append(float((found != spikes).float().mean()))
+    # What is left is the rounding of currents to bytes; without it weights differ as well.
+    assert differing[0] < 0.5 * differing[1]
 
 
 def test_train_makes_a_bundle_that_evaluates_to_what_it_says(

@@ -15,7 +15,7 @@ from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.uncut import train_uncut
 from spikebottlenet.lab.workers import ALONE
-from spikebottlenet.model.integer_head import _nearest
+from spikebottlenet.model.weight_grid import nearest_weights, top_weight
 from tests.lab_run import CONFIG
 from tests.test_lab_schedule import PIXELS, split
 
@@ -52,6 +52,7 @@ def test_a_folder_keeps_to_the_images_that_it_was_begun_with(tmp_path: Path) -> 
             "held",
         ),
         ({"loss": {"self_distillation": 0.5}}, "every_prefix"),
+        ({"quantization_aware": True}, "head_bits of 4 to 8"),
         ({"uncut": {"phases": [{"epochs": 1, "side": 11, "pad": 1}]}}, "do not fit"),
         (
             {
@@ -82,7 +83,7 @@ def test_a_training_that_diverges_ends_and_leaves_its_last_checkpoint(tmp_path: 
 def test_a_channel_that_its_bias_alone_fires_keeps_it_on_eight_bits() -> None:
     weight = torch.full((2, 3, 1, 1), 1e-9, dtype=torch.float64)
     bias = torch.tensor([2.5, -2.5], dtype=torch.float64) * 2**14
-    _, scale = _nearest(weight, bias)
+    _, scale = nearest_weights(weight, bias, top_weight(8))
     integers = torch.round(bias / scale)
     assert integers.abs().max() < 2**24  # exact in float32, and far from int32's end
     torch.testing.assert_close(integers * scale, bias, rtol=1e-6, atol=0)

@@ -54,7 +54,7 @@ def refit(
     ] = None,
     images: Annotated[int, typer.Option(min=0, help="fit to N images only; 0: all")] = 0,
     head_bits: Annotated[
-        int | None, typer.Option(min=8, max=8, help="put the head on weights of 8 bits first")
+        int | None, typer.Option(min=4, max=8, help="put the head on weights of N bits first")
     ] = None,
     threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
 ) -> None:

@@ -4,8 +4,6 @@ import math
 import shlex
 from pathlib import Path
 
-import onnx
-
 from spikebottlenet.accounting.energy import ACCUMULATE_PJ, MAC_PJ, PJ_PER_UJ
 from spikebottlenet.bundle import HEAD_ONNX, Bundle, Measured
 from spikebottlenet.errors import BundleError
@@ -14,18 +12,13 @@ from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.data_classes import match_classes
 from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.evaluate import Evaluation, evaluate_bundle
+from spikebottlenet.lab.requantise import head_bits
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point, Subject, add_points
 from spikebottlenet.lab.subject import FRAMING_BYTES, WIRE_METHOD, head_estimate, subject_of
 from spikebottlenet.lab.witness import Witness, mistakes
 from spikebottlenet.model.architecture import Architecture
 
 _NEARLY = 0.01
-
-
-def head_bits(bundle: Bundle) -> int:
-    """Bits of the head's weights: 8 where its graph has quantised convolutions, else 32."""
-    graph = onnx.load_model(str(bundle.path(HEAD_ONNX)), load_external_data=False).graph
-    return 8 if any(node.op_type == "QLinearConv" for node in graph.node) else 32
 
 
 def head_estimates(architecture: Architecture, macs: float, adds: float) -> EnergyEstimate:

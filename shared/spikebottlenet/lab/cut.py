@@ -56,7 +56,12 @@ def train_cut(
     """Train the cut network by ``config.cut``; returns it in evaluation mode."""
     torch.manual_seed(config.seed)
     loss_settings, timesteps = config.loss, architecture.timesteps
-    network = SplitNetwork(architecture, config.neuron.lif_params(), fused=config.neuron.fused)
+    network = SplitNetwork(
+        architecture,
+        config.neuron.lif_params(),
+        fused=config.neuron.fused,
+        weight_bits=config.head_bits if config.quantization_aware else None,
+    )
     network.load_uncut(uncut.state_dict())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
     among = workers()

@@ -32,7 +32,7 @@ from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.context_fit import fit_context
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.edge_exit import run_head, train_edge_exit
-from spikebottlenet.lab.requantise import EIGHT, eight_bit, write_head
+from spikebottlenet.lab.requantise import FLOAT, on_integers, write_head
 from spikebottlenet.model.architecture import Architecture, head_layers
 from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.split import SplitNetwork
@@ -78,7 +78,7 @@ def export_bundle(
     architecture = network.head.learned(config.architecture(len(train_split.class_names)))
     scale = config.data.scale
     head = ExactHead(architecture, fold_head(network.head, architecture, scale), scale.mean_colour)
-    write_head(eight_bit(head) if config.head_bits == EIGHT else head, folder)
+    write_head(head if config.head_bits == FLOAT else on_integers(head, config.head_bits), folder)
     save_file(_half_precision(network.tail.state_dict()), folder / TAIL_WEIGHTS)
     running = OnnxHead(folder / HEAD_ONNX, architecture, threads=threads)
     fit_to_head(running, train_split, config, folder)

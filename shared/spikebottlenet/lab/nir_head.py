@@ -29,8 +29,9 @@ from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.model.architecture import IMAGE, Architecture, NeuronLayer, head_layers
 from spikebottlenet.model.exact import ExactHead, parameter_names
-from spikebottlenet.model.integer_head import THRESHOLD, IntegerHead, scale_name
+from spikebottlenet.model.integer_head import IntegerHead, scale_name
 from spikebottlenet.model.layers import Residual
+from spikebottlenet.model.weight_grid import THRESHOLD
 
 DT_S = 1e-4  # of a timestep, seconds: what snnTorch takes for granted
 _FINEST = 2.0**-23  # float32's step just above 1

@@ -13,8 +13,9 @@ from onnx import TensorProto, helper
 from spikebottlenet.lab.onnx_graph import Graph
 from spikebottlenet.model.architecture import IMAGE, Synapse, head_layers
 from spikebottlenet.model.exact import parameter_names
-from spikebottlenet.model.integer_head import LOWEST, THRESHOLD, IntegerHead, scale_name
+from spikebottlenet.model.integer_head import LOWEST, IntegerHead, scale_name
 from spikebottlenet.model.layers import POOL_KERNEL, POOL_STRIDE, Gate, Reset, Residual
+from spikebottlenet.model.weight_grid import THRESHOLD
 
 _OPSET = 18
 _IR_VERSION = 8

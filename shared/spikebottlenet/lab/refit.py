@@ -19,7 +19,7 @@ from spikebottlenet.lab.data import hold_out, load_split
 from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import TRAINING_CONFIG, fit_to_head
-from spikebottlenet.lab.requantise import EIGHT, requantise
+from spikebottlenet.lab.requantise import requantise
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
 
@@ -36,8 +36,8 @@ def refit_bundle(
 
     Its training config, which lies beside it, says which images are held out. ``data`` takes the
     place of the config's data set; only the first ``images`` are fitted to, where it is not 0. With
-    ``head_bits`` 8 the head is put on 8-bit weights first. The test split is looked at once, at the
-    end.
+    ``head_bits`` the head is put on weights of so many bits first. The test split is looked at
+    once, at the end.
 
     Raises:
         ConfigError: no training config, or ``out`` exists.
@@ -55,8 +55,8 @@ def refit_bundle(
     test = load_split(name, "test", bundle.manifest.preprocess, config.data)
     making = out.with_name(f"{out.name}.unfinished")
     shutil.rmtree(making, ignore_errors=True)
-    if head_bits == EIGHT:
-        requantise(bundle, making)
+    if head_bits:
+        requantise(bundle, making, head_bits)
     else:
         shutil.copytree(bundle.folder, making)
     head = OnnxHead(making / HEAD_ONNX, bundle.manifest.architecture, threads=threads)

@@ -1,4 +1,4 @@
-"""A head on 8-bit weights in the place of a float32 one; nothing is trained.
+"""A head on 8-bit or 4-bit weights in the place of a float32 one; nothing is trained.
 
 Prior, context model, edge exit and what was measured still fit the old head: ``lab.refit`` makes
 them again.
@@ -7,6 +7,9 @@ them again.
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnx
+import onnx.numpy_helper
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -22,39 +25,50 @@ from spikebottlenet.errors import BundleError
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.model.exact import ExactHead
 from spikebottlenet.model.integer_head import IntegerHead, quantise_head, reference_head
+from spikebottlenet.model.weight_grid import EIGHT
 
-EIGHT = 8  # bits
+FLOAT = 32  # bits
 
 
-def requantise(bundle: Bundle, folder: Path) -> Manifest:
-    """Write the bundle to ``folder`` with its head on 8-bit weights; ``measured`` is left empty.
+def requantise(bundle: Bundle, folder: Path, bits: int = EIGHT) -> Manifest:
+    """Write the bundle to ``folder``, its head on 8-bit or 4-bit weights; ``measured`` is empty.
 
     Raises:
-        BundleError: its head is on 8-bit weights already.
-        ConfigError: its leak is not one that an 8-bit head can have.
+        BundleError: its head is on integer weights already.
+        ConfigError: its leak is not one that such a head can have.
     """
     manifest = bundle.manifest
     architecture, colour = manifest.architecture, manifest.preprocess.mean_colour
     weights = load_file(bundle.path(HEAD_WEIGHTS))
     head = reference_head(architecture, weights, colour)
     if not isinstance(head, ExactHead):
-        raise BundleError(f"the head in {bundle.folder} has 8-bit weights already: use it as it is")
+        raise BundleError(
+            f"the head in {bundle.folder} has integer weights already: use it as it is"
+        )
     shutil.copytree(bundle.folder, folder)
-    write_head(eight_bit(head), folder)
+    write_head(on_integers(head, bits), folder)
     files = manifest.files | sealed_files(folder, (HEAD_ONNX, HEAD_WEIGHTS))
     changed = manifest.model_copy(update={"files": files, "measured": None})
     write_manifest(folder, changed)
     return changed
 
 
-def eight_bit(head: ExactHead) -> IntegerHead:
-    """The same head on 8-bit weights.
+def on_integers(head: ExactHead, bits: int) -> IntegerHead:
+    """The same head on weights of 8 or 4 bits.
 
     Raises:
-        ConfigError: its leak is not one that an 8-bit head can have.
+        ConfigError: its leak is not one that such a head can have.
     """
-    weights = quantise_head(head.weights, head.architecture)
+    weights = quantise_head(head.weights, head.architecture, bits)
     return IntegerHead(head.architecture, weights, head.mean_colour)
+
+
+def head_bits(bundle: Bundle) -> int:
+    """Bits of the head's weights, by the greatest of them; the stem's are float32 in every head."""
+    graph = onnx.load_model(str(bundle.path(HEAD_ONNX)), load_external_data=False).graph
+    weights = (each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8)
+    tops = [int(np.abs(onnx.numpy_helper.to_array(w).astype(int)).max()) for w in weights]
+    return max(tops).bit_length() + 1 if tops else FLOAT
 
 
 def write_head(head: ExactHead | IntegerHead, folder: Path) -> None:

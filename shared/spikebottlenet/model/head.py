@@ -2,14 +2,19 @@
 
 It is built by walking ``architecture.head_layers``, with torchvision's parameter names, so an
 un-cut network's weights load into it. What runs on the edge is its folded, exact form
-(``model.exact``).
+(``model.exact``), or that on integer weights (``model.integer_head``): with ``weight_bits`` the
+forward pass sees each weight as that will have it, and the gradient passes straight through.
+Source: Jacob et al., "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference", arXiv 1712.05877; the straight-through gradient: Bengio et al.,
+arXiv 1308.3432.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from spikebottlenet.model.architecture import IMAGE, Architecture, head_layers
@@ -21,6 +26,7 @@ from spikebottlenet.model.layers import (
     Synapse,
 )
 from spikebottlenet.model.neuron import LIF, LIFParams
+from spikebottlenet.model.weight_grid import THRESHOLD, nearest_weights, top_weight
 
 
 class HeadOutput(NamedTuple):
@@ -60,9 +66,17 @@ class SpikingHead(nn.Module):
     (But for the one residual form that is not binary, see ``layers.Residual``.)
     """
 
-    def __init__(self, architecture: Architecture, params: LIFParams, *, fused: bool) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        params: LIFParams,
+        *,
+        fused: bool,
+        weight_bits: int | None = None,
+    ) -> None:
         super().__init__()
         self.timesteps = architecture.timesteps
+        self.weight_bits = weight_bits
         self.layers = head_layers(architecture)
         self.convolutions = nn.ModuleDict()
         self.norms = nn.ModuleDict()
@@ -114,11 +128,34 @@ class SpikingHead(nn.Module):
                 return _scaled(currents[synapse.source], ratio)
             return _scaled(spikes[synapse.source], self._threshold(index))
         source = images if synapse.source == IMAGE else spikes[synapse.source]
-        current = self.convolutions[_key(synapse.convolution)](source)
-        current = self.norms[_key(synapse.norm)](current)
+        convolution = self.convolutions[_key(synapse.convolution)]
+        norm = self.norms[_key(synapse.norm)]
+        if self.weight_bits is None or synapse.source == IMAGE:
+            current = convolution(source)
+        else:
+            weight = cast("torch.Tensor", convolution.weight)
+            seen = self._as_integers(weight, norm, self._threshold(index))
+            current = functional_call(convolution, {"weight": seen}, source)
+        current = norm(current)
         if synapse.source == IMAGE:
             current = current.repeat(self.timesteps, 1, 1, 1)
         return current  # type: ignore[no-any-return]  # modules are untyped
+
+    def _as_integers(
+        self, weight: torch.Tensor, norm: nn.Module, threshold: torch.Tensor | float
+    ) -> torch.Tensor:
+        """The weight as it will be on integers, rounded with norm and threshold folded in."""
+        if self.weight_bits is None or not isinstance(norm, nn.BatchNorm2d):
+            raise TypeError("the head has no weight bits, or a norm that is no batch norm")
+        with torch.no_grad():
+            deviation = (cast("torch.Tensor", norm.running_var) + norm.eps).sqrt()
+            gain = (norm.weight / deviation / threshold * THRESHOLD)[:, None, None, None]
+            no_bias = torch.zeros_like(norm.bias)  # it is rounded by itself
+            integers, scale = nearest_weights(weight * gain, no_bias, top_weight(self.weight_bits))
+            rounded = integers * scale[:, None, None, None]
+            # A channel without gain is silent whatever its weights.
+            rounding = torch.where(gain == 0, 0.0, rounded / gain - weight)
+        return weight + rounding
 
     def _threshold(self, index: int) -> torch.Tensor | float:
         neuron = self.neurons[index]

@@ -1,9 +1,10 @@
-"""The head on 8-bit weights and 8-bit currents: a quarter of the file, twice the speed.
+"""The head on weights of at most 8 bits and 8-bit currents: a quarter of the file, twice as fast.
 
 The stem is the exact head's (``model.exact``). Every other convolution has weights k * 2^-e with k
-in -127 .. 127, one e for each output channel, and meets only spikes, so that its sums are integers.
-With the threshold at 64 units, [x] for rounding to the nearest integer (halves to even) and every
-result held between -64 and 191, what one byte can say:
+in -127 .. 127 (of fewer bits in fewer, in a byte all the same), one e for each output channel, and
+meets only spikes, so that its sums are integers. With the threshold at 64 units, [x] for rounding
+to the nearest integer (halves to even) and every result held between -64 and 191, what one byte can
+say:
 
     I_t = [m * (sum k * spike + bias)]       m = 64 * 2^-e; a shortcut adds 64 * spike or its own I,
                                              a ``membrane`` one the I of its source
@@ -31,14 +32,10 @@ from spikebottlenet.model.architecture import (
 )
 from spikebottlenet.model.exact import ExactHead, parameter_names, run_layers
 from spikebottlenet.model.layers import Reset
+from spikebottlenet.model.weight_grid import EIGHT, THRESHOLD, nearest_weights, top_weight
 
-THRESHOLD = 64  # units; even, see the docstring of ``quantise_head``
 LOWEST = -64  # units; the byte 0
 HIGHEST = LOWEST + 255  # units; the byte 255
-TOP_WEIGHT = 127
-_FINEST = 24  # a step finer than 2^-24 says nothing that a unit could
-_TOP_BIAS = 2**22  # integers
-_CLIPPED = 3  # steps tried: the one that clips no weight, and halves of it
 _QUARTERS = 4
 _EXACT = 2**24  # whole numbers below it are exact in float32
 
@@ -49,9 +46,9 @@ def scale_name(weight_name: str) -> str:
 
 
 def quantise_head(
-    weights: dict[str, torch.Tensor], architecture: Architecture
+    weights: dict[str, torch.Tensor], architecture: Architecture, bits: int = EIGHT
 ) -> dict[str, torch.Tensor]:
-    """An 8-bit head from an exact head's weights (``fold_head``): no training, no images.
+    """A head on weights of 4 to 8 bits from an exact head's (``fold_head``): no images needed.
 
     Each channel takes the power of two that errs least. A sum of 63.5 units rounds to 64, as
     64 is even, so a tie fires.
@@ -72,7 +69,8 @@ def quantise_head(
                 folded[bias_name] = (bias / THRESHOLD).float()
                 continue
             added = bias if order == 0 else torch.zeros_like(bias)
-            integers, scale = _nearest(weights[name].double() * THRESHOLD, added)
+            units = weights[name].double() * THRESHOLD
+            integers, scale = nearest_weights(units, added, top_weight(bits))
             folded[name] = integers.to(torch.int8)
             folded[scale_name(name)] = scale.float()
             if order == 0:
@@ -97,32 +95,12 @@ def check_eight_bit(architecture: Architecture) -> None:
             if synapse.source == IMAGE or synapse.convolution is None:
                 continue
             taps = synapse.inputs // synapse.groups * synapse.kernel**2
-            if TOP_WEIGHT * taps * layers[synapse.source].levels >= _EXACT:
+            if top_weight(EIGHT) * taps * layers[synapse.source].levels >= _EXACT:
                 raise ConfigError(
                     f"residual {architecture.residual.value}: sums of {synapse.convolution} can "
                     "need more bits than a float32 has in an 8-bit head: use another residual "
                     "form, or the float32 head (head_bits: 32)"
                 )
-
-
-def _nearest(weight: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integers and the power of two [outputs] whose product is nearest to ``weight``.
-
-    The power is so large that ``bias`` [outputs] over it fits beside the sums too.
-    """
-    flat = weight.flatten(1)
-    top = torch.maximum(flat.abs().amax(1) / TOP_WEIGHT, bias.abs() / _TOP_BIAS)
-    whole = torch.ceil(torch.log2(top.clamp(min=2.0**-_FINEST)))
-    errors, candidates = [], []
-    for halvings in range(_CLIPPED):
-        scale = torch.pow(2.0, whole - halvings)[:, None]
-        integers = torch.round(flat / scale).clamp(-TOP_WEIGHT, TOP_WEIGHT)
-        errors.append((integers * scale - flat).square().sum(1))
-        candidates.append(scale[:, 0])
-    best = torch.stack(errors).argmin(0)
-    scale = torch.stack(candidates).gather(0, best[None])[0]
-    integers = torch.round(flat / scale[:, None]).clamp(-TOP_WEIGHT, TOP_WEIGHT)
-    return integers.reshape(weight.shape), scale
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,16 @@ class SplitOutput(NamedTuple):
 class SplitNetwork(nn.Module):
     """The cut network, with the prior that its bottleneck spikes are coded under."""
 
-    def __init__(self, architecture: Architecture, params: LIFParams, *, fused: bool) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        params: LIFParams,
+        *,
+        fused: bool,
+        weight_bits: int | None = None,  # of the head in quantization-aware training
+    ) -> None:
         super().__init__()
-        self.head = SpikingHead(architecture, params, fused=fused)
+        self.head = SpikingHead(architecture, params, fused=fused, weight_bits=weight_bits)
         self.tail = Tail(architecture, params, fused=fused)
         self.prior_logits = nn.Parameter(
             torch.full((architecture.timesteps, architecture.channels), -1.0)

@@ -8,7 +8,6 @@ so every cut has the bundle's bit compression.
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from safetensors.torch import save_file
 
@@ -16,7 +15,7 @@ from spikebottlenet.bundle import HEAD_ONNX, TAIL_WEIGHTS, Bundle
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.onnx_head import onnx_head
-from spikebottlenet.lab.requantise import eight_bit
+from spikebottlenet.lab.requantise import FLOAT, head_bits, on_integers
 from spikebottlenet.model.architecture import STAGES, Architecture, stage_channels
 from spikebottlenet.model.backbones import Backbone, Stem
 from spikebottlenet.model.exact import ExactHead, fold_head
@@ -42,12 +41,6 @@ def cut_architectures(own: Architecture) -> tuple[Architecture, ...]:
     return tuple(found)
 
 
-def is_eight_bit(bundle: Bundle) -> bool:
-    """Whether a bundle's head is on 8-bit weights."""
-    graph = onnx.load_model(str(bundle.path(HEAD_ONNX)), load_external_data=False).graph
-    return any(node.op_type == "QLinearConv" for node in graph.node)
-
-
 def load_head(
     bundle: Bundle, architecture: Architecture, folder: Path, *, threads: int
 ) -> OnnxHead:
@@ -59,7 +52,8 @@ def load_head(
     params = LIFParams(architecture.threshold, architecture.leak)
     trained = SpikingHead(architecture, params, fused=False).eval()
     exact = ExactHead(architecture, fold_head(trained, architecture, scale), scale.mean_colour)
-    head = eight_bit(exact) if is_eight_bit(bundle) else exact
+    bits = head_bits(bundle)
+    head = exact if bits == FLOAT else on_integers(exact, bits)
     path = folder / f"head-{architecture.after_stage}.onnx"
     path.write_bytes(onnx_head(head).SerializeToString())
     return OnnxHead(path, architecture, threads=threads)

@@ -7,21 +7,33 @@ from torch.nn import functional
 from spikebottlenet.lab.accuracy import top1
 from spikebottlenet.lab.baselines.ground import Ground
 from spikebottlenet.lab.loop import Batch, Run, train
-from spikebottlenet.lab.losses import batch_top1
+from spikebottlenet.lab.losses import batch_top1, distillation_loss
 from spikebottlenet.lab.precision import autocast
-from spikebottlenet.lab.workers import ALONE
+from spikebottlenet.lab.workers import ALONE, workers
 
 
-def train_rival(ground: Ground, network: nn.Module, name: str) -> None:
-    """Train a network of images to logits in place, on cross-entropy; leaves ``NAME.jsonl``."""
+def train_rival(ground: Ground, network: nn.Module, name: str, *, taught: bool = False) -> None:
+    """Train a network of images to logits in place; leaves ``NAME.jsonl``.
+
+    On cross-entropy, or ``taught``: with the config's share of distillation from the un-cut
+    network, as the cut one is.
+    """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
+    settings = ground.config.loss
+    share = settings.distillation if taught else 0.0
+    device = workers().device
+    teacher = ground.uncut.eval().to(device) if share else None
 
     def batch_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with autocast(ground.config.precision, batch.images.device):
             logits = network(batch.images).float()
-        loss = functional.cross_entropy(
+            with torch.no_grad():
+                wanted = None if teacher is None else teacher(batch.images).float()
+        loss = (1.0 - share) * functional.cross_entropy(
             logits, batch.targets, label_smoothing=ground.config.cut.label_smoothing
         )
+        if wanted is not None:
+            loss = loss + share * distillation_loss(logits, wanted, settings.temperature)
         return loss, {"train_top1": batch_top1(logits, batch.labels)}
 
     train(
@@ -37,7 +49,8 @@ def train_rival(ground: Ground, network: nn.Module, name: str) -> None:
             seed=ground.config.seed,
         )
     )
-    network.cpu()  # it is measured there
+    network.cpu()  # it is measured there, and the teacher beside it
+    ground.uncut.cpu()
 
 
 def accuracy(ground: Ground, network: nn.Module) -> float:

@@ -4,8 +4,8 @@
 
 The trained head stays as it is. Its last stage's spikes, [T, F, H, W], cross the cut one bit a site
 through Zstandard, to a tail of the same build whose decoder takes F channels; that tail is trained
-by the cut network's own schedule, from the un-cut network's weights. The head is the trained
-float32 one, also where a run exports 8-bit weights.
+by the cut network's own schedule and under the same teacher, from the un-cut network's weights. The
+head is the trained float32 one, also where a run exports 8-bit weights.
 """
 
 import numpy as np
@@ -84,7 +84,7 @@ def whole_point(ground: Ground, *, command: str) -> Point:
     """Train the tail (kept, and taken up again) and measure it once."""
     torch.manual_seed(ground.config.seed)
     network = WholeNetwork(ground)
-    train_rival(ground, network, _NAME)
+    train_rival(ground, network, _NAME, taught=True)
     network.eval()
     rates = torch.zeros(len(network.head.layers), dtype=torch.float64)
 
