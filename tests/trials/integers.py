@@ -1,7 +1,7 @@
 """A bundle's integer head on every image of a split, by four engines that must agree bit for bit.
 
-NumPy in whole numbers of float64, torch, and ONNX Runtime on one thread and on two. What is compared
-is every bottleneck spike, and every neuron layer's spikes summed over timesteps and channels. Exits
+NumPy in whole numbers of float64, torch, and ONNX Runtime on one thread and on two. Compared are
+every bottleneck spike, and every neuron layer's spikes summed over timesteps and channels. Exits
 with 1 where any differs.
 """
 
