@@ -13,10 +13,11 @@ from spikebottlenet.lab.checkpoint import load_checkpoint
 from spikebottlenet.lab.claim import claim_data
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.lab.train import TrainingOptions, train_bundle
 from spikebottlenet.lab.uncut import train_uncut
 from spikebottlenet.lab.workers import ALONE
 from spikebottlenet.model.weight_grid import nearest_weights, top_weight
-from tests.lab_run import CONFIG
+from tests.lab_run import CONFIG, write_config, write_data
 from tests.test_lab_schedule import PIXELS, split
 
 PATIENT = {**CONFIG["cut"], "patience": 2}
@@ -42,6 +43,24 @@ def test_a_folder_keeps_to_the_images_that_it_was_begun_with(tmp_path: Path) -> 
     renamed = ImageSplit(own.images, own.labels, ("lorry", "ship"))
     with pytest.raises(ConfigError, match="other images"):
         claim_data(run, renamed, None, ALONE)
+
+
+def test_a_refused_lender_leaves_nothing_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    wanted, lender = write_config(tmp_path / "tiny.yaml"), tmp_path / "lender"
+    small, large = write_data(tmp_path / "small"), write_data(tmp_path / "large", 80)
+    only_uncut = TrainingOptions(only_uncut=True)
+    train_bundle(wanted, lender, name="tiny", data=str(small), options=only_uncut)
+    borrowing = TrainingOptions(uncut_from=lender)
+    with pytest.raises(ConfigError, match="lender was trained on other images"):
+        train_bundle(wanted, tmp_path / "own", name="tiny", data=str(large), options=borrowing)
+    assert not list((tmp_path / "own").glob("uncut*"))
+    other = write_config(tmp_path / "other.yaml", seed=1)
+    with pytest.raises(ConfigError, match=r"by other settings \(\['seed'\] differ\)"):
+        train_bundle(other, tmp_path / "own", name="tiny", data=str(small), options=borrowing)
+    assert not list((tmp_path / "own").glob("uncut*"))
 
 
 @pytest.mark.parametrize(

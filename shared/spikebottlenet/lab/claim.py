@@ -20,6 +20,7 @@ from spikebottlenet.lab.workers import Workers
 CONFIG = "config.yaml"
 _LOCK = ".lock"
 _DATA = "data.sha256"  # of the training split's images, labels and classes
+_UNCUT = "uncut.pt"
 _UNCUT_PARTS = {"seed", "data", "network", "uncut", "precision"}
 
 
@@ -89,14 +90,14 @@ def uncut_part(config: TrainingConfig) -> dict[str, Any]:
     return config.model_dump(mode="json", include=_UNCUT_PARTS)
 
 
-def take_uncut(lender: Path, out: Path, config: TrainingConfig) -> None:
-    """Begin with another run's un-cut network, unless this one has its own.
+def check_lender(lender: Path, out: Path, config: TrainingConfig) -> None:
+    """Refuse another run's un-cut network before anything is loaded, unless there is an own one.
 
     Raises:
-        ConfigError: the other run has none, or trained it by other settings.
+        ConfigError: the other run has none, has not ended it, or trained it by other settings.
     """
-    checkpoint, log = lender / "uncut.pt", lender / "uncut.jsonl"
-    if (out / checkpoint.name).exists():
+    checkpoint = lender / _UNCUT
+    if (out / _UNCUT).exists():
         return
     kept = lender / CONFIG
     if not checkpoint.exists():
@@ -113,6 +114,13 @@ def take_uncut(lender: Path, out: Path, config: TrainingConfig) -> None:
     epochs = sum(phase.epochs for phase in config.uncut.phases)
     if state is None or not (state.get("finished") or state["epochs_done"] >= epochs):
         raise ConfigError(f"the un-cut network in {lender} is not whole: train it to its end")
+
+
+def take_uncut(lender: Path, out: Path) -> None:
+    """Begin with another run's un-cut network, unless this one has its own."""
+    log = lender / "uncut.jsonl"
+    if (out / _UNCUT).exists():
+        return
     if log.exists():
         shutil.copyfile(log, out / log.name)
-    replace_file(out / checkpoint.name, checkpoint.read_bytes())
+    replace_file(out / _UNCUT, (lender / _UNCUT).read_bytes())

@@ -7,7 +7,7 @@ import torch
 
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.lab.bundle_point import keep_points
-from spikebottlenet.lab.claim import CONFIG, claim_data, claimed, take_uncut
+from spikebottlenet.lab.claim import CONFIG, check_lender, claim_data, claimed, take_uncut
 from spikebottlenet.lab.compose import read_config
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.cut import train_cut
@@ -58,13 +58,16 @@ def train_bundle(
     config, among = source.config, workers()
     with claimed(out, source, among):
         if options.uncut_from is not None and among.first:
-            take_uncut(options.uncut_from, out, config)
+            check_lender(options.uncut_from, out, config)
         among.wait()
         found = data or config.data.name
         with among.first_before_others():
             settings = measured_colours(config.data, found)
             whole = load_split(found, "train", settings.preprocess(), settings)
         claim_data(out, whole, options.uncut_from, among)
+        if options.uncut_from is not None and among.first:
+            take_uncut(options.uncut_from, out)
+        among.wait()
         config = config.model_copy(update={"data": settings})
         pixels = settings.scale
         train_split, held_out = hold_out(whole, settings.held_out, seed=settings.seed)
