@@ -37,6 +37,14 @@ def test_a_sweep_shares_the_uncut_network_and_survives_a_failed_run(
     assert CliRunner().invoke(app, words).exit_code == 1
     assert (out / "batch=16" / "train.log").read_text() == before
     assert "| batch=16 |" in (out / "sweep.md").read_text()
+    other = write_data(tmp_path / "other", 80)
+    asked = CliRunner().invoke(app, [*words[:-1], str(other)])
+    assert asked.exit_code == 1
+    said = " ".join(asked.output.split())
+    assert "batch=16: exit status 1" in said
+    assert "was trained on other images" in (out / "batch=16" / "train.log").read_text()
+    again = CliRunner().invoke(app, words)  # and the first images' row is still there
+    assert json.loads((out / "sweep.json").read_text())[0] == rows[0], again.output
 
 
 def test_a_grid_is_checked_before_anything_runs(tmp_path: Path) -> None:

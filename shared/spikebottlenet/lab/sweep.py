@@ -2,7 +2,8 @@
 
 `OUT/uncut-HASH/` holds an un-cut network for all runs whose un-cut part is the same; `OUT/RUN/` is
 a training as `spikebottlenet train` makes it, by a process of its own, so that one which fails, or
-is killed for memory, does not end the others. What has a measured bundle is not run again.
+is killed for memory, does not end the others. What has a measured bundle is not run again, but with
+another `--data` than then its training is asked again, which refuses other images.
 """
 
 import hashlib
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 
 _STOPPED = frozenset({130, 143, -2, -15})  # exit statuses of a training that a signal ended
 _LOG = "train.log"
+_DATA = "data.name"  # what --data said when a run was done
 _COLUMNS = (  # of what was measured, in the table
     "uncut_top1",
     "edge_exit_top1",
@@ -129,7 +131,7 @@ def run_sweep(
     failed_uncut: dict[str, str] = {}
     for point in points:
         run = out / point.name
-        done = _finished(run, point)
+        done = _finished(run, point) if _same_data(run, data) else None
         if done is not None:
             yield Outcome(point, done, held_out_top1=_held_out(run, point.config))
             continue
@@ -144,7 +146,15 @@ def run_sweep(
         reason = failed_uncut.get(key) or _train(config, point, run, data, "--uncut", str(shared))
         found = None if reason else measured_of(run)
         why = reason or ("" if found else "it left no measured bundle")
+        if not why:
+            replace_file(run / _DATA, (data or "").encode())
         yield Outcome(point, found, why, _held_out(run, point.config))
+
+
+def _same_data(run: Path, data: str | None) -> bool:
+    """Whether a run was made from what ``--data`` names now; one of an older version may be."""
+    kept = run / _DATA
+    return not kept.exists() or kept.read_text(encoding="utf-8") == (data or "")
 
 
 def _held_out(run: Path, config: TrainingConfig) -> float | None:
