@@ -68,7 +68,7 @@ def _step(
     else:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
         images = images.contiguous(memory_format=torch.channels_last)
-    optimizers = optimizers_of(network, Schedule(phases=()))
+    optimizers = optimizers_of(network, Schedule(phases=()), precision)
 
     def run() -> None:
         products = deep_convolutions(network, _CPU) if deep and not plain else nullcontext()

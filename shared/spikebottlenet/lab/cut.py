@@ -140,6 +140,7 @@ def train_cut(
             folder=folder,
             seed=config.seed,
             tensorboard=tensorboard,
+            precision=config.precision,
         )
     )
     return network.eval()

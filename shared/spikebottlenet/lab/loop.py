@@ -16,7 +16,7 @@ from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.augment import random_crop_flip
 from spikebottlenet.lab.averaged import copied, follow
 from spikebottlenet.lab.checkpoint import load_checkpoint, save_checkpoint
-from spikebottlenet.lab.config import Phase, Schedule
+from spikebottlenet.lab.config import Phase, Precision, Schedule
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.deep_conv import deep_convolutions
 from spikebottlenet.lab.epoch_log import Line, write_log
@@ -59,6 +59,7 @@ class Run:
     folder: Path
     seed: int
     tensorboard: bool = False
+    precision: Precision = "auto"  # of the optimizers; forward passes are ``batch_loss``'s to run
 
     @property
     def checkpoint(self) -> Path:
@@ -123,7 +124,7 @@ def train(run: Run) -> None:
 def _begin(run: Run, among: Workers) -> Standing:
     """From the checkpoint, or from nothing."""
     generator = torch.Generator().manual_seed(run.seed)
-    standing = Standing(optimizers_of(run.network, run.schedule), generator)
+    standing = Standing(optimizers_of(run.network, run.schedule, run.precision), generator)
     if run.schedule.ema:
         standing.average = copied(run.network)
     torch.manual_seed(run.seed)

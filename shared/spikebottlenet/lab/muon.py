@@ -6,25 +6,28 @@ For a weight W [out, in, k, k] seen as a matrix [out, in * k * k] with gradient 
 
 ``orthogonalise`` is five Newton-Schulz steps of the odd quintic 3.4445 x - 4.7750 x^3 + 2.0315 x^5,
 which drives every singular value to about 1. W keeps the Frobenius norm sqrt(out), as batch norm
-behind it makes its scale free, so ``lr`` is a relative step. The steps run in bfloat16 where the
-processor has units for it. Source: Jordan et al., "Muon: An
-optimizer for hidden layers in neural networks", 2024. PyTorch's own Muon takes matrices only.
+behind it makes its scale free, so ``lr`` is a relative step. The steps run in the training's
+precision. Source: Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024.
+PyTorch's own Muon takes matrices only.
 """
 
 from collections.abc import Callable, Iterable
 
 import torch
 
-from spikebottlenet.lab.precision import has_bfloat16
+from spikebottlenet.lab.config import Precision
+from spikebottlenet.lab.precision import uses_bfloat16
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(gradient: torch.Tensor, steps: int = 5) -> torch.Tensor:
+def orthogonalise(
+    gradient: torch.Tensor, steps: int = 5, *, precision: Precision = "auto"
+) -> torch.Tensor:
     """Approximate U V^T of the singular value decomposition of a matrix [rows, columns]."""
     a, b, c = _NEWTON_SCHULZ
-    units = has_bfloat16(gradient.device.type)
-    x: torch.Tensor = gradient.to(torch.bfloat16 if units else torch.float32)
+    small = uses_bfloat16(precision, gradient.device)
+    x: torch.Tensor = gradient.to(torch.bfloat16 if small else torch.float32)
     wide = x.shape[0] <= x.shape[1]
     if not wide:
         x = x.T
@@ -40,8 +43,14 @@ class Muon(torch.optim.Optimizer):
     """Muon for convolution weights that are followed by a norm."""
 
     def __init__(
-        self, params: Iterable[torch.nn.Parameter], *, lr: float, momentum: float = 0.85
+        self,
+        params: Iterable[torch.nn.Parameter],
+        *,
+        lr: float,
+        momentum: float = 0.85,
+        precision: Precision = "auto",
     ) -> None:
+        self._precision: Precision = precision
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     # torch declares overloads with and without a closure; this one never has a use for it.
@@ -59,4 +68,5 @@ class Muon(torch.optim.Optimizer):
                 update = weight.grad.add(buffer, alpha=group["momentum"])
                 matrix = update.reshape(len(update), -1)
                 weight.mul_(len(weight) ** 0.5 / weight.norm())
-                weight.add_(orthogonalise(matrix).reshape(update.shape), alpha=-group["lr"])
+                step = orthogonalise(matrix, precision=self._precision)
+                weight.add_(step.reshape(update.shape), alpha=-group["lr"])

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from spikebottlenet.lab.config import Schedule
+from spikebottlenet.lab.config import Precision, Schedule
 from spikebottlenet.lab.muon import Muon
 
 
@@ -14,7 +14,9 @@ def rate_factor(progress: float, warmup: float) -> float:
     return (1.0 - progress) / (1.0 - warmup)
 
 
-def optimizers_of(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+def optimizers_of(
+    network: nn.Module, schedule: Schedule, precision: Precision = "auto"
+) -> list[torch.optim.Optimizer]:
     """Muon for convolutions that a norm follows, SGD for everything else."""
     convolutions = [
         module.weight
@@ -27,6 +29,7 @@ def optimizers_of(network: nn.Module, schedule: Schedule) -> list[torch.optim.Op
         Muon(
             [p for p in network.parameters() if id(p) in chosen and p.requires_grad],
             lr=schedule.muon_lr,
+            precision=precision,
         ),
         torch.optim.SGD(
             others,

@@ -68,6 +68,7 @@ def train_uncut(
             folder=folder,
             seed=config.seed,
             tensorboard=tensorboard,
+            precision=config.precision,
         )
     )
     return network.eval()

@@ -47,6 +47,7 @@ def train_rival(ground: Ground, network: nn.Module, name: str, *, taught: bool =
             evaluate=lambda: {"chosen_on_top1": accuracy(ground, network)},
             folder=ground.run,
             seed=ground.config.seed,
+            precision=ground.config.precision,
         )
     )
     network.cpu()  # it is measured there, and the teacher beside it
