@@ -16,9 +16,9 @@ from spikebottlenet.model.integer_head import check_eight_bit
 from spikebottlenet.model.layers import Reset, Residual, TailKind
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.surrogate import Surrogate
+from spikebottlenet.model.weight_grid import FLOAT
 
 _ANY_CLASSES = 2  # how many there are is the data's to say
-_FLOAT = 32  # bits
 _WORST_LEARNED_LEAK = 0.75  # of the quarters, the one whose potentials need most bits
 Precision = Literal["auto", "float32", "bfloat16"]
 Colour = tuple[float, float, float]  # RGB
@@ -189,7 +189,7 @@ class TrainingConfig(Settings):
     neuron: NeuronSettings = NeuronSettings()
     loss: LossSettings = LossSettings()
     edge_exit: ExitSettings = ExitSettings()
-    precision: Precision = "auto"  # of forward passes; auto: bfloat16 where there are units for it
+    precision: Precision = "auto"  # auto: bfloat16 where there are units for it
     head_bits: Literal[4, 5, 6, 7, 8, 32] = 32  # of the exported head's weights; 8 is fastest
     quantization_aware: bool = False  # the cut network is trained on weights of head_bits
     uncut: Schedule
@@ -204,13 +204,13 @@ class TrainingConfig(Settings):
             raise ValueError("patience wants held-out images, data.held_out is 0: hold some out")
         if self.loss.self_distillation and not self.loss.every_prefix:
             raise ValueError("loss.self_distillation wants every_prefix: true")
-        if self.quantization_aware and self.head_bits == _FLOAT:
+        if self.quantization_aware and self.head_bits == FLOAT:
             raise ValueError("quantization_aware wants head_bits of 4 to 8, found 32")
         if self.neuron.learn_leak:
             architecture = architecture.model_copy(update={"leak": _WORST_LEARNED_LEAK})
         try:
             check_exact(architecture)
-            if self.head_bits < _FLOAT:
+            if self.head_bits < FLOAT:
                 check_eight_bit(architecture)
         except ConfigError as error:
             raise ValueError(str(error)) from error

@@ -19,7 +19,13 @@ from spikebottlenet.lab.accuracy import top1
 from spikebottlenet.lab.config import LossSettings, TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.loop import Batch, Run, train
-from spikebottlenet.lab.losses import batch_top1, bits_per_image, distillation_loss, ramp_factor
+from spikebottlenet.lab.losses import (
+    batch_top1,
+    bits_per_image,
+    distillation_loss,
+    ramp_factor,
+    task_loss,
+)
 from spikebottlenet.lab.precision import autocast
 from spikebottlenet.lab.workers import ALONE, Workers, workers
 from spikebottlenet.model.architecture import Architecture
@@ -81,13 +87,15 @@ def train_cut(
                 for t in range(1, received if loss_settings.every_prefix else 1)
             ]
         logits = output.logits.float()
-        share = loss_settings.distillation
         task = torch.stack(
             [
-                share * distillation_loss(each, teacher, loss_settings.temperature)
-                + (1.0 - share)
-                * functional.cross_entropy(
-                    each, batch.targets, label_smoothing=config.cut.label_smoothing
+                task_loss(
+                    each,
+                    batch.targets,
+                    teacher,
+                    share=loss_settings.distillation,
+                    temperature=loss_settings.temperature,
+                    label_smoothing=config.cut.label_smoothing,
                 )
                 for each in (*shorter, logits)
             ]

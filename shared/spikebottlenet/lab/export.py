@@ -32,10 +32,11 @@ from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.context_fit import fit_context
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.edge_exit import run_head, train_edge_exit
-from spikebottlenet.lab.requantise import FLOAT, on_integers, write_head
+from spikebottlenet.lab.requantise import on_integers, write_head
 from spikebottlenet.model.architecture import Architecture, head_layers
 from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.split import SplitNetwork
+from spikebottlenet.model.weight_grid import FLOAT
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
 TRAINING_CONFIG = "training.yaml"  # beside a bundle: what it was made by

@@ -36,6 +36,22 @@ def distillation_loss(
     return divergence * temperature**2
 
 
+def task_loss(
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    teacher: torch.Tensor | None,
+    *,
+    share: float,
+    temperature: float,
+    label_smoothing: float,
+) -> torch.Tensor:
+    """A teacher's ``share`` of distillation, the rest cross-entropy; without one, all of that."""
+    labelled = functional.cross_entropy(logits, targets, label_smoothing=label_smoothing)
+    if teacher is None:
+        return labelled
+    return share * distillation_loss(logits, teacher, temperature) + (1.0 - share) * labelled
+
+
 def ramp_factor(progress: float, ramp: float) -> float:
     """What lambdas are multiplied by at ``progress`` in [0, 1): linear up to 1 at ``ramp``."""
     return min(progress / ramp, 1.0) if ramp > 0 else 1.0

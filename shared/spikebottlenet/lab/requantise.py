@@ -1,4 +1,4 @@
-"""A head on 8-bit or 4-bit weights in the place of a float32 one; nothing is trained.
+"""A head on weights of 4 to 8 bits in the place of a float32 one; nothing is trained.
 
 Prior, context model, edge exit and what was measured still fit the old head: ``lab.refit`` makes
 them again.
@@ -25,13 +25,11 @@ from spikebottlenet.errors import BundleError
 from spikebottlenet.lab.onnx_head import onnx_head
 from spikebottlenet.model.exact import ExactHead
 from spikebottlenet.model.integer_head import IntegerHead, quantise_head, reference_head
-from spikebottlenet.model.weight_grid import EIGHT
-
-FLOAT = 32  # bits
+from spikebottlenet.model.weight_grid import EIGHT, FLOAT
 
 
 def requantise(bundle: Bundle, folder: Path, bits: int = EIGHT) -> Manifest:
-    """Write the bundle to ``folder``, its head on 8-bit or 4-bit weights; ``measured`` is empty.
+    """Write the bundle to ``folder``, its head on 4 to 8 bits; ``measured`` is empty.
 
     Raises:
         BundleError: its head is on integer weights already.
@@ -54,7 +52,7 @@ def requantise(bundle: Bundle, folder: Path, bits: int = EIGHT) -> Manifest:
 
 
 def on_integers(head: ExactHead, bits: int) -> IntegerHead:
-    """The same head on weights of 8 or 4 bits.
+    """The same head on weights of 4 to 8 bits.
 
     Raises:
         ConfigError: its leak is not one that such a head can have.

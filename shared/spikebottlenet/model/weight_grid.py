@@ -6,7 +6,7 @@ What ``model.integer_head`` runs on, and what ``model.head`` sees in quantizatio
 import torch
 
 THRESHOLD = 64  # units of a current; even, so that a sum of 63.5 units rounds to it
-EIGHT, FOUR = 8, 4  # bits of a weight
+EIGHT, FLOAT = 8, 32  # bits of a weight; the second is no integer
 _FINEST = 24  # a step finer than 2^-24 says nothing that a unit could
 _TOP_BIAS = 2**22  # integers
 _CLIPPED = 3  # steps tried: the one that clips no weight, and halves of it

@@ -15,13 +15,14 @@ from spikebottlenet.bundle import HEAD_ONNX, TAIL_WEIGHTS, Bundle
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.onnx_head import onnx_head
-from spikebottlenet.lab.requantise import FLOAT, head_bits, on_integers
+from spikebottlenet.lab.requantise import head_bits, on_integers
 from spikebottlenet.model.architecture import STAGES, Architecture, stage_channels
 from spikebottlenet.model.backbones import Backbone, Stem
 from spikebottlenet.model.exact import ExactHead, fold_head
 from spikebottlenet.model.head import SpikingHead
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.tail import Tail
+from spikebottlenet.model.weight_grid import FLOAT
 from spikebottlenet.runtime.onnx_head import OnnxHead
 from spikebottlenet.runtime.torch_tail import TorchTail
 

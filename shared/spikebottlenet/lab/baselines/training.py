@@ -2,12 +2,11 @@
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from spikebottlenet.lab.accuracy import top1
 from spikebottlenet.lab.baselines.ground import Ground
 from spikebottlenet.lab.loop import Batch, Run, train
-from spikebottlenet.lab.losses import batch_top1, distillation_loss
+from spikebottlenet.lab.losses import batch_top1, task_loss
 from spikebottlenet.lab.precision import autocast
 from spikebottlenet.lab.workers import ALONE, workers
 
@@ -20,20 +19,21 @@ def train_rival(ground: Ground, network: nn.Module, name: str, *, taught: bool =
     """
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
     settings = ground.config.loss
-    share = settings.distillation if taught else 0.0
-    device = workers().device
-    teacher = ground.uncut.eval().to(device) if share else None
+    teacher = ground.uncut.eval().to(workers().device) if taught else None
 
     def batch_loss(batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         with autocast(ground.config.precision, batch.images.device):
             logits = network(batch.images).float()
             with torch.no_grad():
                 wanted = None if teacher is None else teacher(batch.images).float()
-        loss = (1.0 - share) * functional.cross_entropy(
-            logits, batch.targets, label_smoothing=ground.config.cut.label_smoothing
+        loss = task_loss(
+            logits,
+            batch.targets,
+            wanted,
+            share=settings.distillation,
+            temperature=settings.temperature,
+            label_smoothing=ground.config.cut.label_smoothing,
         )
-        if wanted is not None:
-            loss = loss + share * distillation_loss(logits, wanted, settings.temperature)
         return loss, {"train_top1": batch_top1(logits, batch.labels)}
 
     train(
