@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from spikebottlenet.codec.context import ContextModel
+from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.context_tables import ContextTables, known_neighbours
 from spikebottlenet.model.shape import SpikeShape
 

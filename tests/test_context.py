@@ -1,15 +1,18 @@
 """The context model: integers decide, both sides agree, and correlated spikes cost less."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import constriction
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikebottlenet.codec.context import ContextModel, decode, encode
+from spikebottlenet.codec.context import decode, encode
 from spikebottlenet.codec.context_file import read_context, write_context
+from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.context_tables import ContextTables, known_neighbours
 from spikebottlenet.codec.frame import Scheme
 from spikebottlenet.codec.information import context_bits, prior_bits
@@ -51,8 +54,9 @@ def slow_probabilities(spikes: np.ndarray, tables: ContextTables) -> np.ndarray:
 def test_float32_products_give_what_64_bit_integers_give(shape, seed):
     tables = random_tables(shape, seed)
     model, spikes = ContextModel(shape, tables), draw(shape, seed)
-    rows = model.probabilities(model.by_place(spikes)).transpose(0, 2, 1).reshape(spikes.shape)
-    np.testing.assert_array_equal(rows * 65_536, slow_probabilities(spikes, tables))
+    wanted = slow_probabilities(spikes, tables).reshape(-1)[model.order]
+    chances = model.chances(spikes) * 65_536
+    np.testing.assert_array_equal(chances, np.stack([65_536 - wanted, wanted], axis=1))
 
 
 @given(shape=SHAPES, seed=SEEDS, data=st.data())
@@ -60,12 +64,51 @@ def test_float32_products_give_what_64_bit_integers_give(shape, seed):
 def test_a_site_changes_no_probability_of_those_coded_before_it(shape, seed, data):
     model, spikes = random_model(shape, seed), draw(shape, seed)
     rank = data.draw(st.integers(0, shape.bits - 1))
-    rows = model.by_place(spikes).copy()
-    before = model.probabilities(rows).reshape(-1)[model.order[: rank + 1]]
-    rows.reshape(-1)[model.order[rank]] ^= 1
-    after = model.probabilities(rows).reshape(-1)[model.order[: rank + 1]]
+    before = model.chances(spikes)[: rank + 1]
+    spikes.reshape(-1)[model.order[rank]] ^= 1
+    after = model.chances(spikes)[: rank + 1]
     np.testing.assert_array_equal(before, after)
     assert sorted(model.order) == list(range(shape.bits))
+
+
+@given(shape=SHAPES, seed=SEEDS, density=st.floats(0, 1))
+@settings(deadline=None, max_examples=60)
+def test_payloads_are_those_of_bernoulli_models_and_come_back(shape, seed, density):
+    # The format since its first version: what is decoded must not depend on which coder wrote it.
+    model, spikes = random_model(shape, seed), draw(shape, seed, density)
+    chances, coder = model.chances(spikes), constriction.stream.stack.AnsCoder()
+    bernoulli = constriction.stream.model.Bernoulli(perfect=False)
+    symbols = spikes.reshape(-1)[model.order].astype(np.int32)
+    coder.encode_reverse(symbols, bernoulli, np.ascontiguousarray(chances[:, 1]))
+    words = np.asarray(coder.get_compressed(), dtype="<u4")
+    payload = encode(spikes.reshape(-1), model)
+    assert payload == words.tobytes().rstrip(b"\0")
+    if len(payload) <= -(-shape.bits // 8):  # a longer one is sent dense
+        np.testing.assert_array_equal(decode(payload, model, shape.timesteps), spikes.reshape(-1))
+
+
+def model_of_few_spikes() -> ContextModel:
+    tables = random_tables(SHAPE, 5)
+    bias = np.full(tuple(SHAPE), -2 * UNITS, np.int16)
+    return ContextModel(SHAPE, tables._replace(weights=tables.weights // 10, bias=bias))
+
+
+def test_threads_that_decode_at_once_do_not_meet():
+    model = model_of_few_spikes()
+    images = [draw(SHAPE, seed, density=0.12) for seed in range(20)] * 20
+    payloads = [encode(image.reshape(-1), model) for image in images]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda payload: decode(payload, model, 2), payloads))
+    np.testing.assert_array_equal(found, [image.reshape(-1) for image in images])
+
+
+def test_a_refused_payload_leaves_nothing_behind_for_the_next():
+    model, image = model_of_few_spikes(), draw(SHAPE, 1, density=0.12)
+    payload = encode(image.reshape(-1), model)
+    for wrong in (b"\x01", b"\xff" * 8, payload[:-1] + bytes([payload[-1] ^ 1 or 2])):
+        with pytest.raises(CorruptFrameError):
+            decode(wrong, model, 2)
+        np.testing.assert_array_equal(decode(payload, model, 2), image.reshape(-1))
 
 
 @given(payload=st.binary(max_size=12), seed=SEEDS)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from spikebottlenet.codec.context import ContextModel, decode, encode
+from spikebottlenet.codec.context import decode, encode
+from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.lab.context_fit import fit_context
 from spikebottlenet.model.shape import SpikeShape

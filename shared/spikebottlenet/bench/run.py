@@ -24,6 +24,7 @@ from spikebottlenet.bench.report import as_json, as_markdown, print_report
 from spikebottlenet.bench.subject import Subject, prepared
 from spikebottlenet.bench.train_part import measure_train
 from spikebottlenet.errors import UnavailableError
+from spikebottlenet.heap import bound_heaps
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def run_bench(wanted: Wanted, console: Console) -> Sequence[Part]:
     Raises:
         UnavailableError: a part failed; the others are in the report.
     """
+    bound_heaps()  # what is measured in this process finds memory as a daemon does
     machine, began = machine_facts(), time.monotonic()
     wanted.out.mkdir(parents=True, exist_ok=True)
     count = _QUICK_IMAGES if wanted.quick else _IMAGES

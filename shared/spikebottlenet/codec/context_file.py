@@ -6,7 +6,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from spikebottlenet.codec.context import ContextModel
+from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.context_tables import MAX_TABLE, ContextTables, tables_shapes
 from spikebottlenet.errors import BundleError
 from spikebottlenet.model.shape import SpikeShape

@@ -8,7 +8,7 @@ Its mean over images is the cross-entropy, the limit that a payload's mean size 
 import numpy as np
 import numpy.typing as npt
 
-from spikebottlenet.codec.context import ContextModel
+from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.entropy import PRIOR_ONE
 from spikebottlenet.codec.sites import Prior, Sites
 
@@ -20,8 +20,7 @@ def prior_bits(spikes: Sites, prior: Prior) -> float:
 
 def context_bits(spikes: Sites, model: ContextModel) -> float:
     """Information of spikes [t, C, H, W], timestep 0 on, under the context model."""
-    rows = model.by_place(np.ascontiguousarray(spikes))
-    return _bits(rows, model.probabilities(rows))
+    return _bits(model.in_order(spikes), model.chances(spikes)[:, 1])
 
 
 def _bits(spikes: Sites, probability: npt.NDArray[np.float64]) -> float:

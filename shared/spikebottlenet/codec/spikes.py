@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spikebottlenet.codec import context, dense, entropy, sparse, zstd
-from spikebottlenet.codec.context import ContextModel
+from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.frame import Frame, Scheme, dense_bytes, pack_frame, unpack_frame
 from spikebottlenet.codec.sites import Prior, Sites
 from spikebottlenet.errors import CorruptFrameError
