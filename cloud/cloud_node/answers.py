@@ -31,6 +31,7 @@ class AnswerCache:
         while len(self._answers) > self._size:
             self._answers.popitem(last=False)
 
-    def forget(self, key: RequestKey) -> None:
-        """Let a request that failed be tried afresh."""
-        self._answers.pop(key, None)
+    def forget(self, key: RequestKey, answer: "asyncio.Future[StreamResponse]") -> None:
+        """Let a request whose answer this would have been be tried afresh."""
+        if self._answers.get(key) is answer:
+            del self._answers[key]

@@ -70,6 +70,7 @@ class Session:
         self._last = self._before = 0  # sequences, on an ordered stream
         self._partial: dict[int, Received] = {}
         self._over: dict[int, None] = {}  # answered early or failed, with chunks that may follow
+        self._unanswered: dict[RequestKey, Answer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._draining = False
 
@@ -188,8 +189,11 @@ class Session:
             del self._partial[sequence]
             turn = await self._next_turn()
             answer: Answer = asyncio.get_running_loop().create_future()
-            self._cache.put(RequestKey(self._open.stream_id, sequence), answer)
-            self._start(self._answer(turn, sequence, received, deadline_s, answer))
+            key = RequestKey(self._open.stream_id, sequence)
+            if not self._order.ended:
+                self._cache.put(key, answer)
+                self._unanswered[key] = answer
+            self._start(self._answer(turn, key, received, deadline_s, answer))
         elif self._inference.settings.enough_confidence < 1 and not self._order.ordered:
             await self._try_early(sequence, received, deadline_s)
 
@@ -252,11 +256,12 @@ class Session:
     async def _answer(
         self,
         turn: Turn,
-        sequence: int,
+        key: RequestKey,
         received: Received,
         deadline_s: float | None,
         answer: Answer,
     ) -> None:
+        sequence = key.sequence
         outcome: Prediction | SpikeBottleNetError
         try:
             with self._client.request():
@@ -267,19 +272,28 @@ class Session:
             log.exception("request failed")
             outcome = UnavailableError("the request failed inside this cloud-node: send it again")
         except BaseException:
-            self._cache.forget(RequestKey(self._open.stream_id, sequence))
+            self._cache.forget(key, answer)
             answer.cancel()
             raise
         in_turn = await turn.begins()
         if in_turn and isinstance(outcome, Prediction):
             response = self._respond(received, outcome)
         else:
-            self._cache.forget(RequestKey(self._open.stream_id, sequence))
+            self._cache.forget(key, answer)
             if isinstance(outcome, Prediction):
                 outcome = UnavailableError("one before it failed: send again from that one on")
             response = self._refuse(sequence, outcome, sent=in_turn)
         answer.set_result(response)
+        self._unanswered.pop(key, None)
+        self._end(turn, response)
+
+    def _end(self, turn: Turn, response: StreamResponse) -> None:
+        """End a turn; if the stream ends with it, what it leaves unanswered may be sent again."""
         turn.ends(response)
+        if self._order.ended:
+            for key, answer in self._unanswered.items():
+                self._cache.forget(key, answer)
+            self._unanswered.clear()
 
     async def _repeat(self, turn: Turn, known: Answer) -> None:
         response = self._checked(await asyncio.shield(known))
@@ -287,7 +301,7 @@ class Session:
             self._out.put(response)
         else:
             self._credit.release()
-        turn.ends(response)
+        self._end(turn, response)
 
     async def _fail(self, sequence: int, error: SpikeBottleNetError, *, more: bool) -> None:
         if more:
@@ -299,7 +313,7 @@ class Session:
             return
 
         async def refuse() -> None:
-            turn.ends(self._refuse(sequence, error, sent=await turn.begins()))
+            self._end(turn, self._refuse(sequence, error, sent=await turn.begins()))
 
         self._start(refuse())
 
