@@ -39,7 +39,7 @@ class BrokenOnce:
     def __init__(self) -> None:
         self.calls = 0
 
-    def classify(self, spikes: np.ndarray) -> np.ndarray:
+    def classify(self, spikes: np.ndarray, *, threads: int = 0) -> np.ndarray:
         self.calls += 1
         if self.calls == 1:
             raise ValueError("no such luck")

@@ -36,6 +36,7 @@ def expected() -> dict[str, str]:
     ann, edge = measured["ann_head_uj"], measured["edge_compute_uj"]
     return {
         "top-1, cut network": f"{measured['top1']:.2f} %",
+        "the same, 8-bit tail": f"{measured['int8_tail_top1']:.2f} %",
         "top-1, un-cut network": f"{measured['uncut_top1']:.2f} % ({more:.2f} points more)",
         "top-5, cut network": f"{measured['top5']:.2f} %",
         "top-1, edge exit alone": f"{measured['edge_exit_top1']:.2f} %",

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -145,7 +144,7 @@ async def test_one_client_does_not_take_the_places_of_another() -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     class Blocked:
-        def classify(self, batch: np.ndarray) -> np.ndarray:
+        def classify(self, batch: np.ndarray, *, threads: int = 0) -> np.ndarray:
             begun.set()
             assert go_on.wait(30)
             return np.ones((batch.shape[1], 1), np.float32)
@@ -228,7 +227,7 @@ class GatedTail:
         self.started = threading.Event()
         self.batches: list[int] = []
 
-    def classify(self, spikes: np.ndarray) -> np.ndarray:
+    def classify(self, spikes: np.ndarray, *, threads: int = 0) -> np.ndarray:
         self.started.set()
         self.gate.wait()
         if spikes.any():
@@ -426,8 +425,8 @@ class LaneTail:
         self.go_on = threading.Semaphore(0)
         self.begun: queue.Queue[tuple[int, int, int]] = queue.Queue()
 
-    def classify(self, spikes: np.ndarray) -> np.ndarray:
-        self.begun.put((spikes.shape[1], threading.get_ident(), torch.get_num_threads()))
+    def classify(self, spikes: np.ndarray, *, threads: int = 0) -> np.ndarray:
+        self.begun.put((spikes.shape[1], threading.get_ident(), threads))
         assert self.go_on.acquire(timeout=30)
         return np.full((spikes.shape[1], 3), 1 / 3, np.float32)
 

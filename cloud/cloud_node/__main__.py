@@ -5,8 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
-
 from cloud_node.inference import CloudInference
 from cloud_node.metrics import cloud_families
 from cloud_node.models import ServedModels, load_model
@@ -45,9 +43,8 @@ EXAMPLE = """examples:
 async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) -> None:
     """Load, serve until a signal, drain."""
     stop = stop_requested()
-    torch.set_num_threads(settings.tail_threads)
     folders = bundle_folders(settings.bundle)
-    models = ServedModels([load_model(folder, device=settings.device) for folder in folders])
+    models = ServedModels([load_model(folder, settings.running()) for folder in folders])
     queue = TailWorker(settings.batch_limits(), threads=settings.tail_threads)
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
@@ -70,7 +67,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
             return [*web_routes(serving, families), *live_routes(service, inference)]
 
         async def change(fresh: CloudSettings) -> None:
-            await models.change(bundle_folders(fresh.bundle), device=fresh.device)
+            await models.change(bundle_folders(fresh.bundle), fresh.running())
             service.drain_unserved()
             log.info("serving", extra=fields(models=[m.bundle.model for m in models]))
 

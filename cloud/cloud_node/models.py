@@ -1,16 +1,20 @@
 """The models that a cloud serves, by fingerprint; they can be changed while it runs."""
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from spikebottlenet.bundle import TAIL_WEIGHTS, Bundle, Half, open_bundle
+from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import ConfigError, ModelMismatchError
-from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.logs import fields
+from spikebottlenet.runtime.tail_engine import Precision, TailEngine, load_tail
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,21 +23,37 @@ class ServedModel:
 
     bundle: Bundle
     codec: SpikeCodec
-    tail: TorchTail
+    tail: TailEngine
 
 
-def load_model(folder: Path, *, device: str) -> ServedModel:
+@dataclass(frozen=True)
+class Running:
+    """How tails run."""
+
+    device: str = "cpu"
+    precision: Precision = Precision.AUTO
+    threads: int = 1  # of a batch that has them all
+
+
+def load_model(folder: Path, running: Running) -> ServedModel:
     """Open and check a bundle's cloud half.
 
     Raises:
         BundleError: what is wrong with it.
+        ConfigError: it has no tail that runs so.
     """
     bundle = open_bundle(folder, Half.CLOUD)
-    weights, architecture = bundle.path(TAIL_WEIGHTS), bundle.manifest.architecture
-    codec, tail = bundle.codec(), TorchTail(weights, architecture, device=device)
+    codec = bundle.codec()
+    tail = load_tail(
+        bundle, device=running.device, precision=running.precision, threads=running.threads
+    )
     # Once through, so that the first image is as fast as the next.
     silent = np.zeros(tuple(codec.shape), dtype=np.uint8)
-    tail.classify(codec.decode_spikes(codec.encode_spikes(silent)).spikes[:, None])
+    received = codec.decode_spikes(codec.encode_spikes(silent)).spikes[:, None]
+    for threads in {1, running.threads}:
+        tail.classify(received, threads=threads)
+    engine = type(tail).__name__
+    log.info("tail loaded", extra=fields(model=bundle.model, engine=engine, device=running.device))
     return ServedModel(bundle, codec, tail)
 
 
@@ -71,13 +91,13 @@ class ServedModels:
         """Whether this model is still served."""
         return self._models.get(model.bundle.fingerprint) is model
 
-    async def change(self, folders: Sequence[Path], *, device: str) -> None:
+    async def change(self, folders: Sequence[Path], running: Running) -> None:
         """Serve the bundles of these folders instead; one that is served already stays loaded.
 
         Raises:
-            BundleError: one cannot be opened; nothing changed.
+            BundleError, ConfigError: one cannot be used; nothing changed.
         """
-        loaded = [await asyncio.to_thread(load_model, folder, device=device) for folder in folders]
+        loaded = [await asyncio.to_thread(load_model, folder, running) for folder in folders]
         fresh = _by_fingerprint(loaded)
         self._models = {f: self._models.get(f, model) for f, model in fresh.items()}
 

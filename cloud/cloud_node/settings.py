@@ -5,8 +5,10 @@ import os
 
 from pydantic import Field
 
+from cloud_node.models import Running
 from cloud_node.waiting import BatchLimits
 from spikebottlenet.daemon import DaemonSettings
+from spikebottlenet.runtime.tail_engine import Precision
 
 
 class CloudSettings(DaemonSettings):
@@ -19,6 +21,10 @@ class CloudSettings(DaemonSettings):
         "127.0.0.1:50062", description="host:port of live page and /metrics; '': none"
     )
     device: str = Field("cpu", description="torch device of the tail: cpu, cuda, cuda:1")
+    precision: Precision = Field(
+        Precision.AUTO,
+        description="of the tail: float32, int8 (cpu), or auto: int8 where the bundle has it",
+    )
     threads: int = Field(0, ge=0, description="threads of the tails on a cpu; 0: one a core")
     max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")
     max_in_flight: int = Field(
@@ -57,6 +63,10 @@ class CloudSettings(DaemonSettings):
     def tail_threads(self) -> int:
         """Threads of the tails, all together."""
         return self.threads or len(os.sched_getaffinity(0))
+
+    def running(self) -> Running:
+        """How the tails run."""
+        return Running(self.device, self.precision, self.tail_threads)
 
     def batch_limits(self) -> BatchLimits:
         """How the tail batches."""

@@ -14,13 +14,12 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from cloud_node.batching import Sender
 from cloud_node.waiting import Batch, BatchLimits, Group, Job, Spikes, TailAnswer, WaitingRoom
 from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
 from spikebottlenet.logs import fields
-from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.runtime.tail_engine import TailEngine
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class TailWorker:
 
     def __init__(self, limits: BatchLimits | None = None, *, threads: int = 1) -> None:
         self._limits = limits or BatchLimits()
-        self._threads = threads  # of an image that is alone, where there are several lanes
+        self._threads = threads  # of a batch that has them all
         self._changed = threading.Condition()  # guards the room and the pings
         self._room = WaitingRoom(self._limits)
         self._pings: list[list[asyncio.Future[None]]] = [[] for _ in range(self._limits.lanes)]
@@ -103,7 +102,7 @@ class TailWorker:
 
     async def classify(
         self,
-        tail: TorchTail,
+        tail: TailEngine,
         image: Image,
         *,
         deadline_s: float | None,
@@ -134,8 +133,6 @@ class TailWorker:
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""
-        if self._limits.lanes > 1:
-            torch.set_num_threads(1)
         try:
             while self._serve_one(lane):
                 pass
@@ -156,7 +153,8 @@ class TailWorker:
             return False
         seconds: float | None = None
         try:
-            seconds = self._run_batch(batch)
+            whole = batch.alone or self._limits.lanes == 1
+            seconds = self._run(batch.group, batch.jobs, self._threads if whole else 1)
         except BaseException:
             lost = UnavailableError("the tail has stopped: send it to another cloud-node")
             self._post([(job, lost) for job in batch.jobs])
@@ -190,21 +188,12 @@ class TailWorker:
                 del taken  # nothing of a model is held while this waits
         return None
 
-    def _run_batch(self, batch: Batch) -> float | None:
+    def _run(self, group: Group, jobs: list[Job], threads: int) -> float | None:
         """Run a batch and post its answers; seconds it took, None where it failed."""
-        if not (batch.alone and self._limits.lanes > 1):
-            return self._run(batch.group, batch.jobs)
-        torch.set_num_threads(self._threads)
-        try:
-            return self._run(batch.group, batch.jobs)
-        finally:
-            torch.set_num_threads(1)
-
-    def _run(self, group: Group, jobs: list[Job]) -> float | None:
         started = time.monotonic()
         try:
             spikes = np.stack([job.spikes for job in jobs], axis=1)
-            rows = group.tail.classify(spikes)
+            rows = group.tail.classify(spikes, threads=threads)
             tail_s = time.monotonic() - started
             outcomes: list[_Outcome] = [
                 (job, _answer(row, job, started, tail_s, len(jobs)))
@@ -216,8 +205,8 @@ class TailWorker:
                 self._post([(jobs[0], OverloadedError(f"the tail failed: {error}"))])
                 return None
             middle = len(jobs) // 2
-            self._run(group, jobs[:middle])
-            self._run(group, jobs[middle:])
+            self._run(group, jobs[:middle], threads)
+            self._run(group, jobs[middle:], threads)
             return None
         with self._changed:
             self.batches[len(jobs)] = self.batches.get(len(jobs), 0) + 1

@@ -5,7 +5,7 @@ from typing import Protocol
 from cloud_node.batching import Sender
 from cloud_node.tail_worker import Image
 from cloud_node.waiting import TailAnswer
-from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.runtime.tail_engine import TailEngine
 
 
 class Tails(Protocol):
@@ -14,7 +14,7 @@ class Tails(Protocol):
     expired: int  # dropped before they were computed
 
     async def classify(
-        self, tail: TorchTail, image: Image, *, deadline_s: float | None, sender: Sender
+        self, tail: TailEngine, image: Image, *, deadline_s: float | None, sender: Sender
     ) -> TailAnswer:
         """Class probabilities of an image by a model's tail.
 

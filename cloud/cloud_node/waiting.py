@@ -22,7 +22,7 @@ from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
 from cloud_node.cost import CostModel, Measured
 from spikebottlenet.errors import OverloadedError
 from spikebottlenet.runtime.scores import Probabilities
-from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.runtime.tail_engine import TailEngine
 
 Spikes = npt.NDArray[np.uint8]
 
@@ -54,7 +54,7 @@ class TailAnswer(NamedTuple):
 class Group(NamedTuple):
     """What can go through together."""
 
-    tail: TorchTail
+    tail: TailEngine
     timesteps: int
     image_bytes: int  # of an image's spikes
 
@@ -94,7 +94,7 @@ class WaitingRoom:
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         self._queues: OrderedDict[Group, FairQueue[Job]] = OrderedDict()  # none is empty
-        self._costs: WeakKeyDictionary[TorchTail, dict[tuple[int, bool], CostModel]] = (
+        self._costs: WeakKeyDictionary[TailEngine, dict[tuple[int, bool], CostModel]] = (
             WeakKeyDictionary()
         )
         self._running: dict[int, _Running] = {}  # by lane

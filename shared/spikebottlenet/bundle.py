@@ -49,6 +49,7 @@ TAIL_WEIGHTS = "tail.safetensors"
 EXIT_WEIGHTS = "exit.safetensors"
 PRIOR = "prior.npy"
 CONTEXT = "context.safetensors"
+TAIL_ONNX = "tail.onnx"
 _PRIOR_TYPE = np.dtype("<u2")
 _MAX_NPY_HEADER_BYTES = 512  # NumPy writes 128 for four dimensions
 
@@ -63,7 +64,10 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Half(Enum):
-    """Who opens a bundle, by the files that it needs; with ``CONTEXT``, where there is one."""
+    """Who opens a bundle, by the files that it needs.
+
+    With ``CONTEXT``, where there is one, and with ``TAIL_ONNX`` where somebody could run it.
+    """
 
     EDGE = (HEAD_ONNX, PRIOR, EXIT_WEIGHTS)
     CLOUD = (TAIL_WEIGHTS, PRIOR)
@@ -122,12 +126,15 @@ class Measured(Settings):
     ann_head_uj: float
     prior_bits_mean: float | None = None  # information of an image's spikes under the prior
     context_bits_mean: float | None = None  # under the context model; the limit of its payload
+    int8_tail_top1: float | None = None  # of the same spikes by tail.onnx
     images_sha256: str = ""  # lab.data_identity's; empty where it was not taken
 
     @model_serializer(mode="wrap")
     def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without a digest that was not taken, so that old fingerprints stay."""
+        """Without what was not measured then, so that old fingerprints stay."""
         values: dict[str, Any] = handler(self)
+        if self.int8_tail_top1 is None:
+            del values["int8_tail_top1"]
         if not self.images_sha256:
             del values["images_sha256"]
         return values
@@ -147,7 +154,8 @@ class Manifest(Settings):
 
     def files_of(self, half: Half) -> tuple[str, ...]:
         """The files that one half of this bundle has."""
-        return (*half.value, CONTEXT) if CONTEXT in self.files else half.value
+        extra = (CONTEXT,) if half is Half.EDGE else (CONTEXT, TAIL_ONNX)
+        return (*half.value, *(name for name in extra if name in self.files))
 
     def plain(self) -> dict[str, Any]:
         """As plain values; what was not measured then is left out, so old fingerprints stay."""

@@ -20,7 +20,7 @@ from typing import Any
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # mallopt(3)
 _ARENAS = 2
 _KEPT_BYTES = 32 << 20  # at the top of a heap
-_MAPPED_BYTES = 4 << 20  # a block from which on is mapped by itself, and given back once free
+_MAPPED_BYTES = 32 << 20  # a block from which on is mapped by itself; no more is allowed
 _TRIM_EVERY_S = 30.0
 
 

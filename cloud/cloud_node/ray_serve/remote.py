@@ -16,20 +16,20 @@ from cloud_node.waiting import TailAnswer
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
 from spikebottlenet.runtime.scores import Probabilities
-from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.runtime.tail_engine import TailEngine
 
 _PATIENCE_S = 30.0  # of an image without a deadline, while replicas die and start
 _PAUSE_S = 0.05
 _RETRY_S = 0.1  # a guess: how long until a place is free
 
 
-class RemoteTail(TorchTail):
+class RemoteTail:
     """Stands for a model's tail where only its replicas hold the weights."""
 
     def __init__(self, fingerprint: str) -> None:
         self.fingerprint = fingerprint
 
-    def classify(self, spikes: Any) -> Probabilities:
+    def classify(self, spikes: Any, *, threads: int = 0) -> Probabilities:
         """Nothing is computed here.
 
         Raises:
@@ -51,7 +51,7 @@ class RemoteTails:
         self.expired = 0
 
     async def classify(
-        self, tail: TorchTail, image: Image, *, deadline_s: float | None, sender: Sender
+        self, tail: TailEngine, image: Image, *, deadline_s: float | None, sender: Sender
     ) -> TailAnswer:
         """Class probabilities of an image.
 

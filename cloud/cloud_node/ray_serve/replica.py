@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from ray import serve
 
 from cloud_node.models import load_model
@@ -31,9 +30,9 @@ class TailReplica:
     """Every model's tail in a process of its own; Ray Serve makes as many as are wanted."""
 
     def __init__(self, settings: RaySettings) -> None:
-        torch.set_num_threads(settings.tail_threads)
-        models = [load_model(f, device=settings.device) for f in bundle_folders(settings.bundle)]
+        models = [load_model(f, settings.running()) for f in bundle_folders(settings.bundle)]
         self._models = {model.bundle.fingerprint: model for model in models}
+        self._threads = settings.tail_threads
         self._idle = asyncio.Event()
         self._idle.set()
         self._run.set_max_batch_size(settings.max_batch)
@@ -72,7 +71,7 @@ class TailReplica:
             shape = (timesteps, *tuple(model.codec.shape)[1:])
             bits = [np.frombuffer(jobs[index].spikes, np.uint8) for index in together]
             spikes = [np.unpackbits(b, count=int(np.prod(shape))).reshape(shape) for b in bits]
-            rows = model.tail.classify(np.stack(spikes, axis=1))
+            rows = model.tail.classify(np.stack(spikes, axis=1), threads=self._threads)
             tail_us = round(1e6 * (time.monotonic() - started))
             for index, row in zip(together, rows, strict=True):
                 queue_us = round(1e6 * (started - jobs[index].arrived))

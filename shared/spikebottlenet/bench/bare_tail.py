@@ -5,12 +5,10 @@ import time
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
 from spikebottlenet.bench.machine import usable_cores
 from spikebottlenet.bench.subject import Subject
-from spikebottlenet.bundle import TAIL_WEIGHTS
-from spikebottlenet.runtime.torch_tail import TorchTail
+from spikebottlenet.runtime.tail_engine import Precision, load_tail
 
 _Spikes = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -34,9 +32,7 @@ class BareTail:
         bundle = subject.bundle
         self._spikes = subject.spikes
         self._cores = usable_cores()
-        self._tail = TorchTail(
-            bundle.path(TAIL_WEIGHTS), bundle.manifest.architecture, device="cpu"
-        )
+        self._tail = load_tail(bundle, device="cpu", precision=Precision.AUTO, threads=self._cores)
 
     def batch_s(self, size: int, *, seconds: float) -> float:
         """Seconds that a batch of this size takes on all cores, over about so many seconds."""
@@ -56,15 +52,13 @@ class BareTail:
         done = [0] * lanes
 
         def run(lane: int) -> None:
-            torch.set_num_threads(threads)
-            self._tail.classify(batches[0])
+            self._tail.classify(batches[0], threads=threads)
             ready.wait()
             ends = time.perf_counter() + seconds
             while time.perf_counter() < ends or done[lane] < 2:
-                self._tail.classify(batches[done[lane] % len(batches)])
+                self._tail.classify(batches[done[lane] % len(batches)], threads=threads)
                 done[lane] += 1
 
-        before = torch.get_num_threads()
         running = [threading.Thread(target=run, args=(lane,)) for lane in range(lanes)]
         for thread in running:
             thread.start()
@@ -73,7 +67,6 @@ class BareTail:
         for thread in running:
             thread.join()
         took = time.perf_counter() - started
-        torch.set_num_threads(before)  # which is also what later threads begin with
         return size * sum(done) / took
 
     def _batches(self, size: int) -> list[_Spikes]:

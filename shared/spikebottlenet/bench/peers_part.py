@@ -26,9 +26,11 @@ from spikebottlenet.bench.peers.servers import (
 )
 from spikebottlenet.bench.processes import Server
 from spikebottlenet.bench.subject import Subject, daemon_default
+from spikebottlenet.bundle import TAIL_ONNX
 
 _MEDIA = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 _OURS = "SpikeBottleNet, frames"
+_OURS_FLOAT32 = "SpikeBottleNet, frames, float32 tail"
 _OURS_BOTH = "SpikeBottleNet, edge and cloud on these cores, PNG files"
 _LITSERVE, _GRPC = "LitServe", "plain gRPC"
 _PNG, _JPEG = "PNG", "JPEG q75"
@@ -107,10 +109,14 @@ def measure_peers(subject: Subject) -> Part:
 def _one_round(subject: Subject, files: Files, found: _Found, *, first: bool) -> None:
     batch, threads = daemon_default("cloud_node", "max_batch"), usable_cores()
     name, folder = subject.bundle_name, subject.folder
-    with running_cloud(name, folder) as cloud:
-        # Frames of the images that the peers get, and of no others.
-        aim = replace(cloud_aim(subject, cloud.address), payloads=subject.frames[:_IMAGES])
-        found.add(_OURS, run_load(aim, _pace(subject, batch), cloud.tree))
+    ours = {_OURS: "auto"}
+    if TAIL_ONNX in subject.bundle.manifest.files:
+        ours[_OURS_FLOAT32] = "float32"
+    for key, precision in ours.items():
+        with running_cloud(name, folder, "--precision", precision) as cloud:
+            # Frames of the images that the peers get, and of no others.
+            aim = replace(cloud_aim(subject, cloud.address), payloads=subject.frames[:_IMAGES])
+            found.add(key, run_load(aim, _pace(subject, batch), cloud.tree))
     for size in (batch, 1):
         peers: tuple[tuple[str, Target, AbstractContextManager[Server]], ...] = (
             (_LITSERVE, Target.HTTP, running_litserve(name, folder, batch=size, threads=threads)),
@@ -218,7 +224,8 @@ def _table(found: Rounds) -> Table:
 def _accuracies(subject: Subject) -> Table:
     measured = subject.bundle.manifest.measured
     rows: tuple[tuple[str, float | None], ...] = (
-        ("cut network (ours)", measured.top1 if measured else None),
+        ("cut network (ours), float32 tail", measured.top1 if measured else None),
+        ("cut network (ours), int8 tail", measured.int8_tail_top1 if measured else None),
         ("un-cut network (peers)", measured.uncut_top1 if measured else None),
     )
     note = f"from the bundle's manifest: {measured.data}, {measured.split}" if measured else ""
@@ -231,7 +238,8 @@ def _note(subject: Subject, files: Files) -> str:
     whole = [float(len(data)) for data in jpegs]
     return (
         f"The peers run the un-cut ResNet-18 with random weights on {usable_cores()} threads, as "
-        "cloud-node does; accuracies are the manifest's. Bytes are of "
+        "cloud-node does, in float32 as torch has them; ours is on 8-bit integers where the bundle "
+        "has such a tail (float32 in its own row); accuracies are the manifest's. Bytes are of "
         f"{len(jpegs)} of {subject.images.source}, {subject.bundle.manifest.architecture.side} "
         f"pixels square: of the {fixed(spread(whole).median, 0)} bytes of such a {_JPEG} file "
         f"{fixed(spread(before).median, 0)} come before the image's own (headers and tables; "

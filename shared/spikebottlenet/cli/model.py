@@ -11,6 +11,7 @@ import yaml
 from spikebottlenet.bundle import Half, bundle_folder, open_bundle
 from spikebottlenet.cli.extras import needing_extra
 from spikebottlenet.cli.measured import print_measured
+from spikebottlenet.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Look at model bundles, and refit them.")
 
@@ -56,12 +57,17 @@ def refit(
     head_bits: Annotated[
         int | None, typer.Option(min=4, max=8, help="put the head on weights of N bits first")
     ] = None,
+    only_tail: Annotated[
+        bool, typer.Option("--only-tail", help="make tail.onnx alone: the tail on 8-bit integers")
+    ] = False,
     threads: Annotated[int, typer.Option(min=0, help="threads; 0: one a core")] = 0,
 ) -> None:
-    """Fit prior, context model and edge exit to the bundle's head again, and measure the result.
+    """Fit all that comes of the head's spikes again, and measure the result.
 
-    What to run after a head changed: all three are made from its spikes.
+    That is prior, context model, edge exit and the 8-bit tail: what to run after a head changed.
     """
+    if only_tail and head_bits:
+        raise ConfigError("--only-tail keeps the head: leave --head-bits out")
     with needing_extra("lab"):
         import torch
 
@@ -70,6 +76,12 @@ def refit(
     torch.set_num_threads(used)
     opened = open_bundle(bundle_folder(bundle), Half.LAB)
     made = refit_bundle(
-        opened, out, data=data, images=images, head_bits=head_bits or 0, threads=used
+        opened,
+        out,
+        data=data,
+        images=images,
+        head_bits=head_bits or 0,
+        only_tail=only_tail,
+        threads=used,
     )
     print_measured(made)

@@ -11,6 +11,7 @@ from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.bundle import (
     EXIT_WEIGHTS,
     HEAD_ONNX,
+    TAIL_ONNX,
     TAIL_WEIGHTS,
     Bundle,
     Half,
@@ -26,6 +27,7 @@ from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.witness import Witness
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead
+from spikebottlenet.runtime.onnx_tail import OnnxTail
 from spikebottlenet.runtime.torch_tail import TorchTail
 
 _BATCH = 100
@@ -46,6 +48,7 @@ class Evaluation(NamedTuple):
     ann_head_uj: float
     prior_bits_mean: float  # information of an image's spikes under the prior
     context_bits_mean: float | None  # under the context model, where the bundle has one
+    int8_tail_top1: float | None = None  # of the same spikes by tail.onnx, where there is one
 
     def rounded(self) -> dict[str, float]:
         """By name, to three decimals, without what was not measured: what manifests carry."""
@@ -71,9 +74,10 @@ def evaluate_bundle(
     head = OnnxHead(bundle.path(HEAD_ONNX), architecture, threads=threads)
     tail = TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device="cpu")
     edge_exit = EdgeExit.load(bundle.path(EXIT_WEIGHTS))
+    integers = _integer_tail(bundle, threads)
     codec = bundle.codec()
     hits = np.zeros(_TOP5, dtype=np.int64)
-    exit_hits = spikes_fired = macs = accumulates = 0
+    exit_hits = integer_hits = spikes_fired = macs = accumulates = 0
     payloads: list[int] = []
     prior_sum = context_sum = 0.0
     starts = range(0, len(split), _BATCH)
@@ -88,6 +92,8 @@ def evaluate_bundle(
         received = np.stack([codec.decode_spikes(frame).spikes for frame in frames], axis=1)
         ranked = np.argsort(-tail.classify(received), axis=1, kind="stable")[:, :_TOP5]
         hits[: ranked.shape[1]] += (ranked == labels[:, None]).sum(axis=0)
+        if integers is not None:
+            integer_hits += _right(integers.classify(received, threads=threads), labels)
         exit_hits += _right(edge_exit.classify(result.spikes), labels)
         payloads += [len(frame) for frame in frames]
         if witness is not None:
@@ -108,6 +114,7 @@ def evaluate_bundle(
         ann_head_uj=compute_uj(manifest.operations.ann_head_macs, 0),
         prior_bits_mean=prior_sum / count,
         context_bits_mean=context_sum / count if codec.context is not None else None,
+        int8_tail_top1=None if integers is None else 100.0 * integer_hits / count,
     )
 
 
@@ -129,6 +136,12 @@ def measure_bundle(
     measured = Measured.model_validate(found.rounded() | about)
     write_manifest(bundle.folder, bundle.manifest.model_copy(update={"measured": measured}))
     return open_bundle(bundle.folder, Half.LAB)
+
+
+def _integer_tail(bundle: Bundle, threads: int) -> OnnxTail | None:
+    if TAIL_ONNX not in bundle.manifest.files:
+        return None
+    return OnnxTail(bundle.path(TAIL_ONNX), bundle.manifest.architecture, threads={threads})
 
 
 def _right(probabilities: npt.NDArray[np.float32], labels: npt.NDArray[np.int64]) -> int:

@@ -19,6 +19,7 @@ from spikebottlenet.bundle import (
     EXIT_WEIGHTS,
     HEAD_ONNX,
     PRIOR,
+    TAIL_ONNX,
     TAIL_WEIGHTS,
     Half,
     LayerOperations,
@@ -32,6 +33,7 @@ from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.context_fit import fit_context
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.edge_exit import run_head, train_edge_exit
+from spikebottlenet.lab.onnx_tail import CALIBRATION_IMAGES, write_onnx_tail
 from spikebottlenet.lab.requantise import on_integers, write_head
 from spikebottlenet.model.architecture import Architecture, head_layers
 from spikebottlenet.model.exact import ExactHead, fold_head
@@ -89,14 +91,14 @@ def export_bundle(
         preprocess=config.data.preprocess(),
         class_names=train_split.class_names,
         operations=count_operations(architecture),
-        files=sealed_files(folder, (*Half.LAB.value, CONTEXT)),
+        files=sealed_files(folder, bundle_files(folder)),
     )
     write_manifest(folder, manifest)
     return manifest
 
 
 def fit_to_head(head: OnnxHead, split: ImageSplit, config: TrainingConfig, folder: Path) -> None:
-    """Write all that is fitted to a head's spikes: prior, context model and edge exit."""
+    """Write all that is fitted to a head's spikes: prior, context model, edge exit, tail.onnx."""
     architecture = config.architecture(len(split.class_names))
     shape = architecture.spike_shape
     seen = run_head(head, split, shape)
@@ -111,6 +113,14 @@ def fit_to_head(head: OnnxHead, split: ImageSplit, config: TrainingConfig, folde
         seed=config.seed,
     )
     save_file(exit_weights, folder / EXIT_WEIGHTS)
+    rows = np.random.default_rng(config.seed).permutation(len(seen.packed))[:CALIBRATION_IMAGES]
+    spikes = np.unpackbits(seen.packed[rows], axis=1, count=shape.bits).reshape(-1, *shape)
+    write_onnx_tail(folder, architecture, spikes.swapaxes(0, 1))
+
+
+def bundle_files(folder: Path) -> list[str]:
+    """Names of the files that a new bundle in this folder has."""
+    return [*Half.LAB.value, CONTEXT, *([TAIL_ONNX] if (folder / TAIL_ONNX).exists() else [])]
 
 
 def _half_precision(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from spikebottlenet.bundle import (
-    CONTEXT,
     HEAD_ONNX,
     Bundle,
     Half,
@@ -18,7 +17,8 @@ from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
 from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.evaluate import measure_bundle
-from spikebottlenet.lab.export import TRAINING_CONFIG, fit_to_head
+from spikebottlenet.lab.export import TRAINING_CONFIG, bundle_files, fit_to_head
+from spikebottlenet.lab.onnx_tail import CALIBRATION_IMAGES, write_onnx_tail
 from spikebottlenet.lab.requantise import requantise
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
@@ -30,9 +30,12 @@ def refit_bundle(
     data: str | None = None,
     images: int = 0,
     head_bits: int = 0,
+    only_tail: bool = False,
     threads: int,
 ) -> Bundle:
-    """Copy a bundle to ``out`` with prior, context model and edge exit fitted anew, and measure it.
+    """Copy a bundle to ``out`` with all that is fitted to its head's spikes made anew; measure it.
+
+    That is prior, context model, edge exit and ``tail.onnx``; with ``only_tail`` the last alone.
 
     Its training config, which lies beside it, says which images are held out. ``data`` takes the
     place of the config's data set; only the first ``images`` are fitted to, where it is not 0. With
@@ -60,8 +63,12 @@ def refit_bundle(
     else:
         shutil.copytree(bundle.folder, making)
     head = OnnxHead(making / HEAD_ONNX, bundle.manifest.architecture, threads=threads)
-    fit_to_head(head, split.sample(images) if images else split, config, making)
-    files = sealed_files(making, {*bundle.manifest.files, CONTEXT})
+    if only_tail:
+        seen = head.run(split.sample(images or CALIBRATION_IMAGES).images[:])
+        write_onnx_tail(making, bundle.manifest.architecture, seen.spikes)
+    else:
+        fit_to_head(head, split.sample(images) if images else split, config, making)
+    files = sealed_files(making, {*bundle.manifest.files, *bundle_files(making)})
     write_manifest(making, bundle.manifest.model_copy(update={"files": files, "measured": None}))
     before = bundle.manifest.measured
     # An older manifest does not say which images its figures are of.

@@ -38,10 +38,12 @@ class FoldedDecoder(nn.Module):
         timesteps, images, channels, height, width = spikes.shape
         stacked = spikes.transpose(0, 1).reshape(images, timesteps * channels, height, width)
         stacked = stacked.contiguous(memory_format=torch.channels_last)
-        weight = self.weight[:, : timesteps * channels]
-        features = functional.conv2d(
-            stacked / timesteps, weight, self.shift, padding=weight.shape[-1] // 2
-        )
+        return self.decode(stacked / timesteps)
+
+    def decode(self, rates: torch.Tensor) -> torch.Tensor:
+        """Map [B, t * C, H, W], each timestep's spikes over t, to the same features."""
+        weight = self.weight[:, : rates.shape[1]]
+        features = functional.conv2d(rates, weight, self.shift, padding=weight.shape[-1] // 2)
         features = functional.pixel_shuffle(features, self.up)[..., : self.side, : self.side]
         features = features.contiguous(memory_format=torch.channels_last)
         return self.block(functional.relu(features, inplace=True))  # type: ignore[no-any-return]

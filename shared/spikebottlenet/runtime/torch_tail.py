@@ -1,4 +1,4 @@
-"""The tail on torch: what the cloud runs, and evaluation with it."""
+"""The tail in float32, on torch: on GPUs, and where a bundle has no tail of integers."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from spikebottlenet.errors import BundleError
 from spikebottlenet.model.architecture import Architecture
@@ -20,19 +21,36 @@ class TorchTail:
 
     def __init__(self, path: Path, architecture: Architecture, *, device: str) -> None:
         try:
-            weights = {name: value.float() for name, value in load_file(path).items()}
-            tail = Tail(architecture)
-            tail.load_state_dict(weights)
             self._device = torch.device(device)
-            self._tail = fold_tail(tail).to(self._device)
+            self._tail = load_folded(path, architecture).to(self._device)
             # How convolutions run fastest, on processors and GPUs.
             self._tail.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
-        except (OSError, RuntimeError, SafetensorError) as error:
+        except RuntimeError as error:
             raise BundleError(f"cannot load {path} on {device!r}: {error}") from error
 
-    def classify(self, spikes: npt.NDArray[np.uint8]) -> Probabilities:
-        """Map spikes [t, B, C, H, W], t <= T, to probabilities [B, classes]."""
+    def classify(self, spikes: npt.NDArray[np.uint8], *, threads: int = 0) -> Probabilities:
+        """Map spikes [t, B, C, H, W], t <= T, to probabilities [B, classes].
+
+        ``threads`` is for this thread's batches from now on; 0 changes nothing.
+        """
+        if threads:
+            torch.set_num_threads(threads)
         with torch.inference_mode():
             received = torch.from_numpy(spikes).to(self._device, torch.float32)
             probabilities = self._tail(received).softmax(dim=1)
         return np.asarray(probabilities.cpu().numpy(), dtype=np.float32)
+
+
+def load_folded(path: Path, architecture: Architecture) -> nn.Module:
+    """A tail from its file, as ``fold_tail`` gives it.
+
+    Raises:
+        BundleError: it is not such a file.
+    """
+    try:
+        weights = {name: value.float() for name, value in load_file(path).items()}
+        tail = Tail(architecture)
+        tail.load_state_dict(weights)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise BundleError(f"cannot load {path}: {error}") from error
+    return fold_tail(tail)

@@ -1,0 +1,54 @@
+"""The tail on 8-bit integers, by ONNX Runtime: what the cloud runs on a processor. No torch.
+
+Weights and activations between the decoder's first convolution and the classifier are 8-bit
+(``lab.onnx_tail`` makes the file). Any number of timesteps goes through one graph: those that have
+not come are silent, and the spikes of the others are divided by how many have.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from spikebottlenet.errors import BundleError
+from spikebottlenet.model.architecture import Architecture
+from spikebottlenet.runtime.scores import Probabilities, softmax
+
+INPUT = "spikes"  # float32 [B, T * C, H, W], each timestep's spikes over the number that came
+
+
+class OnnxTail:
+    """A session for each number of threads; ``classify`` from any thread."""
+
+    def __init__(self, path: Path, architecture: Architecture, *, threads: Collection[int]) -> None:
+        self._shape = architecture.spike_shape
+        try:
+            self._sessions = {count: _session(path, count) for count in sorted(threads)}
+        except Exception as error:  # onnxruntime's errors share no root but Exception
+            raise BundleError(f"cannot load {path}: {error}") from error
+
+    def classify(self, spikes: npt.NDArray[np.uint8], *, threads: int = 0) -> Probabilities:
+        """Map spikes [t, B, C, H, W], t <= T, to probabilities [B, classes].
+
+        On so many threads, if it was loaded for that many; else on one.
+        """
+        count, images = spikes.shape[:2]
+        shape = self._shape
+        rates = np.zeros((images, shape.timesteps, *spikes.shape[2:]), dtype=np.float32)
+        np.divide(spikes.swapaxes(0, 1), count, out=rates[:, :count])
+        session = self._sessions.get(threads) or next(iter(self._sessions.values()))
+        stacked = rates.reshape(images, -1, *spikes.shape[3:])
+        (logits,) = session.run(None, {INPUT: stacked})
+        return softmax(np.asarray(logits))
+
+
+def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Batches run beside each other and beside gRPC: nobody spins for work.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
