@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from cloud_node.models import Running, load_model
+from cloud_node.models import TailOptions, load_model
 from spikebottlenet.bundle import (
     HEAD_ONNX,
     TAIL_ONNX,
@@ -112,9 +112,9 @@ def test_a_spiking_tail_has_none(tmp_path: Path) -> None:
 def test_an_older_bundle_is_served_in_float32_and_says_so_when_integers_are_wanted(
     without_integers: Bundle,
 ) -> None:
-    assert type(load_model(without_integers.folder, Running()).tail) is TorchTail
+    assert type(load_model(without_integers.folder, TailOptions()).tail) is TorchTail
     with pytest.raises(ConfigError, match="--only-tail"):
-        load_model(without_integers.folder, Running(precision=Precision.INT8))
+        load_model(without_integers.folder, TailOptions(precision=Precision.INT8))
 
 
 def test_integers_on_a_gpu_are_refused_by_name(bundle: Bundle) -> None:
@@ -136,10 +136,10 @@ def test_a_damaged_one_is_named(tmp_path: Path) -> None:
 def test_a_cloud_on_integers_does_without_torch(bundle: Bundle) -> None:
     code = (
         "import sys; from pathlib import Path; import cloud_node.__main__ as cloud; "
-        f"cloud.load_model(Path({str(bundle.folder)!r}), cloud.Running(threads=2)); "
+        f"cloud.load_model(Path({str(bundle.folder)!r}), cloud.TailOptions(threads=2)); "
         "sys.exit('torch' in sys.modules)"
     )
-    code = code.replace("cloud.Running", "__import__('cloud_node.models').models.Running")
+    code = code.replace("cloud.TailOptions", "__import__('cloud_node.models').models.TailOptions")
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -44,7 +44,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
     """Load, serve until a signal, drain."""
     stop = stop_requested()
     folders = bundle_folders(settings.bundle)
-    models = ServedModels([load_model(folder, settings.running()) for folder in folders])
+    models = ServedModels([load_model(folder, settings.tail_options()) for folder in folders])
     queue = TailWorker(settings.batch_limits(), threads=settings.tail_threads)
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
@@ -67,7 +67,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
             return [*web_routes(serving, families), *live_routes(service, inference)]
 
         async def change(fresh: CloudSettings) -> None:
-            await models.change(bundle_folders(fresh.bundle), fresh.running())
+            await models.change(bundle_folders(fresh.bundle), fresh.tail_options())
             service.drain_unserved()
             log.info("serving", extra=fields(models=[m.bundle.model for m in models]))
 

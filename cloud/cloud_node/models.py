@@ -27,7 +27,7 @@ class ServedModel:
 
 
 @dataclass(frozen=True)
-class Running:
+class TailOptions:
     """How tails run."""
 
     device: str = "cpu"
@@ -35,7 +35,7 @@ class Running:
     threads: int = 1  # of a batch that has them all
 
 
-def load_model(folder: Path, running: Running) -> ServedModel:
+def load_model(folder: Path, options: TailOptions) -> ServedModel:
     """Open and check a bundle's cloud half.
 
     Raises:
@@ -45,15 +45,15 @@ def load_model(folder: Path, running: Running) -> ServedModel:
     bundle = open_bundle(folder, Half.CLOUD)
     codec = bundle.codec()
     tail = load_tail(
-        bundle, device=running.device, precision=running.precision, threads=running.threads
+        bundle, device=options.device, precision=options.precision, threads=options.threads
     )
     # Once through, so that the first image is as fast as the next.
     silent = np.zeros(tuple(codec.shape), dtype=np.uint8)
     received = codec.decode_spikes(codec.encode_spikes(silent)).spikes[:, None]
-    for threads in {1, running.threads}:
+    for threads in {1, options.threads}:
         tail.classify(received, threads=threads)
     engine = type(tail).__name__
-    log.info("tail loaded", extra=fields(model=bundle.model, engine=engine, device=running.device))
+    log.info("tail loaded", extra=fields(model=bundle.model, engine=engine, device=options.device))
     return ServedModel(bundle, codec, tail)
 
 
@@ -91,13 +91,13 @@ class ServedModels:
         """Whether this model is still served."""
         return self._models.get(model.bundle.fingerprint) is model
 
-    async def change(self, folders: Sequence[Path], running: Running) -> None:
+    async def change(self, folders: Sequence[Path], options: TailOptions) -> None:
         """Serve the bundles of these folders instead; one that is served already stays loaded.
 
         Raises:
             BundleError, ConfigError: one cannot be used; nothing changed.
         """
-        loaded = [await asyncio.to_thread(load_model, folder, running) for folder in folders]
+        loaded = [await asyncio.to_thread(load_model, folder, options) for folder in folders]
         fresh = _by_fingerprint(loaded)
         self._models = {f: self._models.get(f, model) for f, model in fresh.items()}
 

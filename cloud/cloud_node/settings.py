@@ -5,7 +5,7 @@ import os
 
 from pydantic import Field
 
-from cloud_node.models import Running
+from cloud_node.models import TailOptions
 from cloud_node.waiting import BatchLimits
 from spikebottlenet.daemon import DaemonSettings
 from spikebottlenet.runtime.tail_engine import Precision
@@ -64,9 +64,9 @@ class CloudSettings(DaemonSettings):
         """Threads of the tails, all together."""
         return self.threads or len(os.sched_getaffinity(0))
 
-    def running(self) -> Running:
+    def tail_options(self) -> TailOptions:
         """How the tails run."""
-        return Running(self.device, self.precision, self.tail_threads)
+        return TailOptions(self.device, self.precision, self.tail_threads)
 
     def batch_limits(self) -> BatchLimits:
         """How the tail batches."""

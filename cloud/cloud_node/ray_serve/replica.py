@@ -30,7 +30,7 @@ class TailReplica:
     """Every model's tail in a process of its own; Ray Serve makes as many as are wanted."""
 
     def __init__(self, settings: RaySettings) -> None:
-        models = [load_model(f, settings.running()) for f in bundle_folders(settings.bundle)]
+        models = [load_model(f, settings.tail_options()) for f in bundle_folders(settings.bundle)]
         self._models = {model.bundle.fingerprint: model for model in models}
         self._threads = settings.tail_threads
         self._idle = asyncio.Event()

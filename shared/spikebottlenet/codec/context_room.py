@@ -38,6 +38,9 @@ class Pass(NamedTuple):
 
     steps: list[Step]  # to take before it
     logits: Exact  # [n, channels]
+    integers: Index  # the same as such, to write to
+    flat: Index  # those in one row
+    chances: Chances  # of each of the row, to write to
     spikes: Exact  # where they go once they are known
 
 
@@ -61,10 +64,9 @@ class Room:
             for one in passes:
                 for step in one.steps:
                     step.take()
-                index, chances = self._index[: one.logits.size], self._chances[: one.logits.size]
-                np.copyto(index.reshape(one.logits.shape), one.logits, "unsafe")
-                self._table.take(index, 0, chances, "clip")
-                one.spikes[:] = symbols(chances).reshape(one.spikes.shape)
+                np.copyto(one.integers, one.logits, "unsafe")
+                self._table.take(one.flat, 0, one.chances, "clip")
+                one.spikes[:] = symbols(one.chances).reshape(one.spikes.shape)
         return self._model.sites(self._near[:timesteps])
 
     def _of_timestep(self, t: int) -> list[Pass]:
@@ -83,11 +85,15 @@ class Room:
                 first = now[:, model.halves[0]]
                 steps = [_step(first, model.fields, model.from_first_half[t], known, part)]
                 known = part
-            found.append(Pass(steps, known[0], spikes[: model.each]))
+            found.append(self._pass(steps, known[0], spikes[: model.each]))
             if black_ones:
                 steps = [_step(spikes, model.white_fields, from_white[t], known[1], part[1])]
-                found.append(Pass(steps, part[1, :black_ones], spikes[model.each : -1]))
+                found.append(self._pass(steps, part[1, :black_ones], spikes[model.each : -1]))
         return found
+
+    def _pass(self, steps: list[Step], logits: Exact, spikes: Exact) -> Pass:
+        flat, chances = self._index[: logits.size], self._chances[: logits.size]
+        return Pass(steps, logits, flat.reshape(logits.shape), flat, chances, spikes)
 
 
 def _step(spikes: Exact, fields: Index, weights: Exact, base: Exact, onto: Exact) -> Step:

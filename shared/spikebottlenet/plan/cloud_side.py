@@ -12,7 +12,7 @@ from spikebottlenet.accounting.operations import tail_macs
 from spikebottlenet.bench.machine import machine_facts
 from spikebottlenet.bench.measuring import in_turns, timed
 from spikebottlenet.bench.subject import Subject
-from spikebottlenet.plan.networks import cut_architectures, load_tail, random_spikes
+from spikebottlenet.plan.networks import cut_architectures, load_cut_tail, random_spikes
 from spikebottlenet.plan.profile import CloudSide, Ms, StageTime, TailCost
 from spikebottlenet.plan.uncut import PARTS, WHOLE, input_shape, on_torch, uncut_network
 
@@ -46,10 +46,12 @@ def _measure(subject: Subject, *, threads: int, batch: int, rounds: int) -> Clou
     cuts = cut_architectures(own)
     work: dict[str, Work] = {"decode": lambda: codec.decode_spikes(subject.frames[next(at)])}
     for cut in cuts:
-        tail = load_tail(bundle, cut, subject.folder)
+        tail = load_cut_tail(bundle, cut, subject.folder, threads=threads)
         for size in (1, batch):
             spikes = random_spikes(cut, rate, size)
-            work[f"tail {cut.after_stage}, {size}"] = partial(tail.classify, spikes)
+            work[f"tail {cut.after_stage}, {size}"] = partial(
+                tail.classify, spikes, threads=threads
+            )
     work |= _uncut(subject, batch)
     measured = in_turns(rounds, *(timed(each) for each in work.values()), warm=2)
     took = dict(zip(work, map(Ms.of_seconds, measured), strict=True))

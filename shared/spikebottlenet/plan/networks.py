@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from spikebottlenet.bundle import HEAD_ONNX, TAIL_WEIGHTS, Bundle
+from spikebottlenet.bundle import HEAD_ONNX, TAIL_ONNX, TAIL_WEIGHTS, Bundle
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.onnx_head import onnx_head
+from spikebottlenet.lab.onnx_tail import write_onnx_tail
 from spikebottlenet.lab.requantise import head_bits, on_integers
 from spikebottlenet.model.architecture import STAGES, Architecture, stage_channels
 from spikebottlenet.model.backbones import Backbone, Stem
@@ -24,7 +25,11 @@ from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.tail import Tail
 from spikebottlenet.model.weight_grid import FLOAT
 from spikebottlenet.runtime.onnx_head import OnnxHead
+from spikebottlenet.runtime.onnx_tail import OnnxTail
+from spikebottlenet.runtime.tail_engine import Precision, TailEngine, load_tail
 from spikebottlenet.runtime.torch_tail import TorchTail
+
+_SOME_RATE, _SOME_IMAGES = 0.3, 8  # to calibrate random weights on: their time is the same
 
 
 def cut_architectures(own: Architecture) -> tuple[Architecture, ...]:
@@ -60,16 +65,22 @@ def load_head(
     return OnnxHead(path, architecture, threads=threads)
 
 
-def load_tail(bundle: Bundle, architecture: Architecture, folder: Path) -> TorchTail:
-    """The bundle's own tail, or one of random weights for another cut."""
+def load_cut_tail(
+    bundle: Bundle, architecture: Architecture, folder: Path, *, threads: int
+) -> TailEngine:
+    """The bundle's own tail, or one of random weights of the same kind for another cut."""
     if architecture == bundle.manifest.architecture:
-        return TorchTail(bundle.path(TAIL_WEIGHTS), architecture, device="cpu")
+        return load_tail(bundle, device="cpu", precision=Precision.AUTO, threads=threads)
     torch.manual_seed(0)
     state = Tail(architecture).state_dict()
     kept = {name: value for name, value in state.items() if not name.endswith("batches_tracked")}
-    path = folder / f"tail-{architecture.after_stage}.safetensors"
-    save_file(kept, path)
-    return TorchTail(path, architecture, device="cpu")
+    place = folder / f"tail-{architecture.after_stage}"
+    place.mkdir(exist_ok=True)
+    save_file(kept, place / TAIL_WEIGHTS)
+    if TAIL_ONNX not in bundle.manifest.files:
+        return TorchTail(place / TAIL_WEIGHTS, architecture, device="cpu")
+    write_onnx_tail(place, architecture, random_spikes(architecture, _SOME_RATE, _SOME_IMAGES))
+    return OnnxTail(place / TAIL_ONNX, architecture, threads={1, threads})
 
 
 def random_spikes(architecture: Architecture, rate: float, batch: int) -> np.ndarray:
