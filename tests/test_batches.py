@@ -252,7 +252,7 @@ def answer_batch(sequences: list[int]) -> AnswerBatch:
     answers = [
         StreamResponse(
             prediction=with_check(
-                Prediction(sequence=sequence, classes=[1], probabilities=[1.0]), STREAM
+                Prediction(sequence=sequence, classes=[1], chances=[16_383]), STREAM
             )
         )
         for sequence in sequences

@@ -169,7 +169,7 @@ def test_an_answer_reads_as_the_page_says() -> None:
     prediction = Prediction(
         sequence=300,
         classes=[7, 200],
-        probabilities=[0.75, 0.25],
+        chances=[12_288, 100],
         timesteps=2,
         enough=True,
         queue_us=150,
@@ -183,7 +183,7 @@ def test_an_answer_reads_as_the_page_says() -> None:
     assert (read["sequence"], read["timesteps"], read["enough"]) == (300, 2, 1)
     assert (read["queue_us"], read["tail_us"]) == (150, 12_000)
     assert read["classes"] == b"\x07\xc8\x01"
-    assert struct.unpack("<2f", read["probabilities"]) == (0.75, 0.25)
+    assert read["chances"] == b"\x80\x60\x64"
     assert struct.unpack("<f", read["cloud_compute_uj"]) == (1.5,)
     assert struct.unpack("<I", read["check"]) == (google_crc32c.value(STREAM_ID + bare),)
 

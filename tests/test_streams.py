@@ -92,7 +92,7 @@ async def test_an_answer_kept_from_an_unchecked_stream_is_checked_on_a_checked_o
     _, first = await converse(cloud, [opening(bundle, STREAM), plain])
     _, again = await converse(cloud, [opened(bundle), request(1, frame)])
     verify_check(again.prediction, STREAM)
-    assert again.prediction.probabilities == first.prediction.probabilities
+    assert again.prediction.chances == first.prediction.chances
     assert not first.prediction.check
 
 
@@ -111,7 +111,7 @@ def test_no_single_flipped_bit_of_an_answer_goes_unseen() -> None:
         answer = Prediction(
             sequence=draw.randrange(1 << 20),
             classes=[draw.randrange(100) for _ in range(5)],
-            probabilities=[draw.random() for _ in range(5)],
+            chances=[draw.randrange(16_384) for _ in range(5)],
             timesteps=2,
         )
         sent = with_check(answer, STREAM).SerializeToString()

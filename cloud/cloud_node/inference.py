@@ -19,6 +19,7 @@ from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import SpikeBottleNetError
 from spikebottlenet.logs import fields
+from spikebottlenet.rpc.chances import CERTAIN, to_chances
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
@@ -87,7 +88,7 @@ class CloudInference:
         return Prediction(
             sequence=sequence,
             classes=[score.class_index for score in best],
-            probabilities=[score.probability for score in best],
+            chances=to_chances(score.probability for score in best),
             timesteps=received.timesteps,
             queue_us=answer.queue_us,
             tail_us=answer.tail_us,
@@ -119,12 +120,13 @@ class CloudInference:
         totals.wire_bytes_down += wire_bytes_down
         totals.cloud_compute_uj += prediction.cloud_compute_uj
         self.metrics.answered(received, prediction, wire_bytes_down=wire_bytes_down)
+        confidence = prediction.chances[0] / CERTAIN
         label = bundle.manifest.class_names[prediction.classes[0]]
         self.tally.answered(
             Answered(
                 client=current_client().name,
                 label=label,
-                confidence=prediction.probabilities[0],
+                confidence=confidence,
                 payload_bytes=received.payload_bytes,
                 wire_bytes_up=received.wire_bytes,
                 queue_us=prediction.queue_us,
@@ -136,7 +138,7 @@ class CloudInference:
             extra=fields(
                 request_id=request_id,
                 label=label,
-                confidence=round(prediction.probabilities[0], 4),
+                confidence=round(confidence, 4),
                 timesteps=prediction.timesteps,
                 enough=prediction.enough,
                 payload_bytes=received.payload_bytes,

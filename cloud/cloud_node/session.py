@@ -25,6 +25,7 @@ from spikebottlenet.errors import (
     SpikeBottleNetError,
     UnavailableError,
 )
+from spikebottlenet.rpc.chances import CERTAIN
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
@@ -227,7 +228,7 @@ class Session:
         except SpikeBottleNetError as error:
             await self._fail(sequence, error, more=True)
             return
-        if prediction.probabilities[0] < self._inference.settings.enough_confidence:
+        if prediction.chances[0] / CERTAIN < self._inference.settings.enough_confidence:
             return
         prediction.enough = True
         await self._credit.acquire()

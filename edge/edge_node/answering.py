@@ -27,6 +27,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.logs import fields
+from spikebottlenet.rpc.chances import CERTAIN
 from spikebottlenet.tracing import NO_SPAN, Span
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,6 @@ log = logging.getLogger(__name__)
 # Kept of a deadline for the edge exit and the way back to the client.
 _RESERVE = 0.1  # of the deadline
 _MAX_RESERVE_S = 0.1
-_CERTAIN = 1.001  # a probability, float32 and rounded
 
 
 class Wanted(NamedTuple):
@@ -129,7 +129,7 @@ class Answering:
             prediction = await model.link.infer(exchange)
             if max(prediction.classes) >= len(model.bundle.manifest.class_names):
                 raise UnavailableError("the cloud's answer is of another model's classes")
-            if not all(0.0 <= value <= _CERTAIN for value in prediction.probabilities):
+            if max(prediction.chances) > CERTAIN:
                 raise UnavailableError("the cloud's answer has probabilities that are none")
             answer = cloud_answer(prediction, waited_ms=1e3 * (time.monotonic() - sent))
         except ModelMismatchError:

@@ -175,7 +175,7 @@ class CloudStream:
             case "prediction":
                 prediction = response.prediction
                 verify_check(prediction, self._stream_id)
-                if not 0 < len(prediction.classes) == len(prediction.probabilities):
+                if not 0 < len(prediction.classes) == len(prediction.chances):
                     raise UnavailableError("the cloud's answer names no class: check its version")
             case "failure":
                 verify_check(response.failure, self._stream_id)

@@ -23,6 +23,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.logs import fields
+from spikebottlenet.rpc.chances import from_chances
 from spikebottlenet.rpc.status import error_from_number
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Failure,
@@ -179,7 +180,7 @@ class DeliveryRun:
         answer = StoredAnswer(
             classes=tuple(prediction.classes),
             labels=tuple(names[index] for index in prediction.classes),
-            probabilities=tuple(prediction.probabilities),
+            probabilities=from_chances(prediction.chances),
             timesteps=prediction.timesteps,
         )
 

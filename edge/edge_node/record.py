@@ -8,6 +8,7 @@ from edge_node.queue_rows import StoredAnswer
 from spikebottlenet.accounting.energy import RadioProfile, compute_uj
 from spikebottlenet.accounting.record import InferenceRecord, LabelScore, LatencyMs, Source
 from spikebottlenet.bundle import Bundle
+from spikebottlenet.rpc.chances import from_chances
 from spikebottlenet.rpc.v1.coinference_pb2 import Prediction
 from spikebottlenet.runtime.scores import ClassScore, Probabilities, best_classes
 
@@ -38,7 +39,7 @@ def cloud_answer(prediction: Prediction, *, waited_ms: float) -> Answer:
     """The cloud's prediction, which came after ``waited_ms``."""
     queue_ms, tail_ms = prediction.queue_us / 1e3, prediction.tail_us / 1e3
     return Answer(
-        best=_scores(prediction.classes, prediction.probabilities),
+        best=_scores(prediction.classes, from_chances(prediction.chances)),
         source=Source.CLOUD,
         timesteps=prediction.timesteps,
         cloud_compute_uj=prediction.cloud_compute_uj,

@@ -26,13 +26,13 @@ class Fullest(NamedTuple):
 
 
 class BareTail:
-    """The engine that cloud-node has, called in a loop."""
+    """The engine that cloud-node has with such a precision, called in a loop."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, precision: Precision = Precision.AUTO) -> None:
         bundle = subject.bundle
         self._spikes = subject.spikes
         self._cores = usable_cores()
-        self._tail = load_tail(bundle, device="cpu", precision=Precision.AUTO, threads=self._cores)
+        self._tail = load_tail(bundle, device="cpu", precision=precision, threads=self._cores)
 
     def batch_s(self, size: int, *, seconds: float) -> float:
         """Seconds that a batch of this size takes on all cores, over about so many seconds."""

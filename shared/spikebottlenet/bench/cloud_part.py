@@ -11,6 +11,7 @@ from spikebottlenet.bench.measuring import spread
 from spikebottlenet.bench.peers.servers import running_cloud
 from spikebottlenet.bench.subject import Subject, daemon_default
 from spikebottlenet.errors import UnavailableError
+from spikebottlenet.runtime.tail_engine import Precision
 
 EDGES = 8  # that play the load
 _HALF = 0.5
@@ -72,7 +73,10 @@ def measure_cloud(subject: Subject) -> Part:
             half.append(lighter)
             took.append(latencies(samples.between(pace.warm_s, pace.whole_s), accepted=True))
         resident = cloud.tree.resident_mb()
-    sizes = {size: bare.batch_s(size, seconds=1) for size in (1, 4, 16, 64)}
+    floats = BareTail(subject, Precision.FLOAT32)
+    sizes = {
+        size: [tail.batch_s(size, seconds=1) for tail in (bare, floats)] for size in (1, 4, 16, 64)
+    }
     alone = [each.best for each in fullest]
     batch_ms = [1e3 * max_batch / each.one_by_one for each in fullest]
     whole = percentiles(np.concatenate(took))
@@ -129,15 +133,15 @@ def measure_cloud(subject: Subject) -> Part:
         ("resident afterwards", fixed(resident, 0), "MB"),
     )
     by_size = tuple(
-        (size, round(1e3 * s, 2), round(1e3 * s / size, 2), round(size / s, 1))
-        for size, s in sizes.items()
+        (size, round(1e3 * s, 2), round(1e3 * s / size, 2), round(size / s, 1), round(f / s, 2))
+        for size, (s, f) in sizes.items()
     )
     tables = (
         Table("cloud", "Cloud", ("figure", "value", "unit"), rows),
         Table(
             "bare_tail",
             "Bare tail by batch",
-            ("batch", "ms", "ms an image", "images/s"),
+            ("batch", "ms", "ms an image", "images/s", "float32's time / this"),
             by_size,
         ),
     )

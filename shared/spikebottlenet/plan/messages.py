@@ -1,6 +1,7 @@
 """Wire bytes of one image's request and answer on an open stream, as the daemons write them."""
 
 from spikebottlenet.accounting.wire import framed_bytes
+from spikebottlenet.rpc.chances import to_chances
 from spikebottlenet.rpc.v1.coinference_pb2 import Prediction, StreamRequest, StreamResponse
 
 # Two WINDOW_UPDATE frames of 13 bytes (RFC 9113, section 6.9), of stream and connection: gRPC
@@ -21,7 +22,7 @@ def answer_bytes(timesteps: int) -> int:
     prediction = Prediction(
         sequence=_TYPICAL_SEQUENCE,
         classes=range(5),
-        probabilities=[0.2] * 5,
+        chances=to_chances([0.2] * 5),
         timesteps=timesteps,
         queue_us=100,
         tail_us=20_000,

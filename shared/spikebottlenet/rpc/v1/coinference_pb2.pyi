@@ -116,26 +116,26 @@ class Accepted(_message.Message):
     def __init__(self, max_in_flight: _Optional[int] = ..., batch_bytes: _Optional[int] = ...) -> None: ...
 
 class Prediction(_message.Message):
-    __slots__ = ("sequence", "classes", "probabilities", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj", "check")
+    __slots__ = ("sequence", "classes", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj", "check", "chances")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
-    PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     TIMESTEPS_FIELD_NUMBER: _ClassVar[int]
     ENOUGH_FIELD_NUMBER: _ClassVar[int]
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     TAIL_US_FIELD_NUMBER: _ClassVar[int]
     CLOUD_COMPUTE_UJ_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
+    CHANCES_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     classes: _containers.RepeatedScalarFieldContainer[int]
-    probabilities: _containers.RepeatedScalarFieldContainer[float]
     timesteps: int
     enough: bool
     queue_us: int
     tail_us: int
     cloud_compute_uj: float
     check: int
-    def __init__(self, sequence: _Optional[int] = ..., classes: _Optional[_Iterable[int]] = ..., probabilities: _Optional[_Iterable[float]] = ..., timesteps: _Optional[int] = ..., enough: bool = ..., queue_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., cloud_compute_uj: _Optional[float] = ..., check: _Optional[int] = ...) -> None: ...
+    chances: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sequence: _Optional[int] = ..., classes: _Optional[_Iterable[int]] = ..., timesteps: _Optional[int] = ..., enough: bool = ..., queue_us: _Optional[int] = ..., tail_us: _Optional[int] = ..., cloud_compute_uj: _Optional[float] = ..., check: _Optional[int] = ..., chances: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("sequence", "code", "message", "retry_after_ms", "check")
