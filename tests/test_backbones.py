@@ -29,9 +29,9 @@ from spikebottlenet.model.split import SplitNetwork
 from spikebottlenet.model.uncut import uncut_network
 from spikebottlenet.runtime.folded_tail import fold_tail
 from spikebottlenet.runtime.onnx_head import OnnxHead
+from tests.integer_reference import spikes_in_integers
 from tests.plain_head import plain_layers
 from tests.test_accounting import count_macs
-from tests.test_integer_head import spikes_in_integers
 
 SIDE = 16
 # Whole numbers, as an image's border is padded with the rounded mean.

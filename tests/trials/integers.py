@@ -21,7 +21,7 @@ from spikebottlenet.lab.data import load_split
 from spikebottlenet.lab.requantise import head_bits
 from spikebottlenet.model.integer_head import IntegerHead, reference_head
 from spikebottlenet.runtime.onnx_head import OnnxHead
-from tests.test_integer_head import spikes_in_integers
+from tests.integer_reference import spikes_in_integers
 
 _BATCH = 50
 
