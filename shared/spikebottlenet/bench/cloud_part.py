@@ -29,9 +29,9 @@ def cloud_aim(subject: Subject, address: str, *, deadline_ms: int = 0) -> Aim:
     )
 
 
-def saturating(seconds: float, max_batch: int) -> Pace:
+def saturating(seconds: float, max_batch: int, *, edges: int = EDGES) -> Pace:
     """More in flight than two full batches, so that a batch always waits."""
-    return Pace(seconds=seconds, edges=EDGES, in_flight=-(-3 * max_batch // EDGES), warm_s=1.5)
+    return Pace(seconds=seconds, edges=edges, in_flight=-(-3 * max_batch // edges), warm_s=1.5)
 
 
 def capacity(report: LoadReport) -> float:
