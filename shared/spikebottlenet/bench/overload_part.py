@@ -34,7 +34,9 @@ def measure_overload(subject: Subject) -> Part:
         regardless = cloud_aim(subject, cloud.address)
         edges = replace(regardless, throttled=True)
         for seed in range(rounds):
-            report = run_load(regardless, saturating(seconds / 2, max_batch, edges=_EDGES), cloud.tree)
+            report = run_load(
+                regardless, saturating(seconds / 2, max_batch, edges=_EDGES), cloud.tree
+            )
             found = capacity(report)
             capacities.append(report.if_valid(found))
             full.append(report)
