@@ -89,8 +89,9 @@ def test_a_head_trained_on_few_bits_is_the_one_that_runs(data: Path, tmp_path: P
         with torch.inference_mode():
             found = network.eval().head(DataSettings().scale.normalise(pixels)).spikes
         differing.append(float((found != spikes).float().mean()))
-    # What is left is the rounding of currents to bytes; without it weights differ as well.
-    assert differing[0] < min(0.03, differing[1])
+    # What is left is the rounding of currents to bytes, more or less of it by what a processor's
+    # training came to; without it weights differ as well.
+    assert differing[0] < min(0.1, differing[1])
 
 
 def test_train_makes_a_bundle_that_evaluates_to_what_it_says(
