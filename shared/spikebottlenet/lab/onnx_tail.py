@@ -31,7 +31,7 @@ from spikebottlenet.bundle import TAIL_ONNX, TAIL_WEIGHTS
 from spikebottlenet.model.architecture import Architecture
 from spikebottlenet.model.layers import TailKind
 from spikebottlenet.runtime.folded_tail import FoldedDecoder
-from spikebottlenet.runtime.onnx_tail import INPUT
+from spikebottlenet.runtime.onnx_tail import INPUT, stacked_rates
 from spikebottlenet.runtime.torch_tail import load_folded
 
 CALIBRATION_IMAGES = 512
@@ -53,7 +53,7 @@ def write_onnx_tail(folder: Path, architecture: Architecture, spikes: Spikes) ->
     tail = load_folded(folder / TAIL_WEIGHTS, architecture)
     with tempfile.TemporaryDirectory() as scratch:
         plain, shaped = Path(scratch, "plain.onnx"), Path(scratch, "shaped.onnx")
-        _export(tail, stacked_rates(spikes[:, :1]), plain)
+        _export(tail, stacked_rates(spikes[:, :1], len(spikes)), plain)
         quant_pre_process(str(plain), str(shaped), skip_symbolic_shape=True)
         quantize_static(
             str(shaped),
@@ -70,14 +70,6 @@ def write_onnx_tail(folder: Path, architecture: Architecture, spikes: Spikes) ->
     return True
 
 
-def stacked_rates(spikes: Spikes, timesteps: int | None = None) -> npt.NDArray[np.float32]:
-    """What the graph takes for the first timesteps of [T, N, C, H, W]: [N, T * C, H, W]."""
-    count = timesteps or len(spikes)
-    rates = (spikes.swapaxes(0, 1) / count).astype(np.float32)
-    rates[:, count:] = 0
-    return rates.reshape(len(rates), -1, *rates.shape[3:])
-
-
 class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # has no types
     def __init__(self, spikes: Spikes) -> None:
         self._batches = self._all(spikes)
@@ -89,7 +81,8 @@ class _Calibration(CalibrationDataReader):  # type: ignore[misc]  # has no types
     def _all(spikes: Spikes) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
         for start in range(0, spikes.shape[1], _BATCH):
             for timesteps in range(1, len(spikes) + 1):
-                yield {INPUT: stacked_rates(spikes[:, start : start + _BATCH], timesteps)}
+                batch = spikes[:timesteps, start : start + _BATCH]
+                yield {INPUT: stacked_rates(batch, len(spikes))}
 
 
 class _FromRates(nn.Module):

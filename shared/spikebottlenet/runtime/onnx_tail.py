@@ -23,7 +23,7 @@ class OnnxTail:
     """A session for each number of threads; ``classify`` from any thread."""
 
     def __init__(self, path: Path, architecture: Architecture, *, threads: Collection[int]) -> None:
-        self._shape = architecture.spike_shape
+        self._timesteps = architecture.timesteps
         try:
             self._sessions = {count: _session(path, count) for count in sorted(threads)}
         except Exception as error:  # onnxruntime's errors share no root but Exception
@@ -34,14 +34,17 @@ class OnnxTail:
 
         On so many threads, if it was loaded for that many; else on one.
         """
-        count, images = spikes.shape[:2]
-        shape = self._shape
-        rates = np.zeros((images, shape.timesteps, *spikes.shape[2:]), dtype=np.float32)
-        np.divide(spikes.swapaxes(0, 1), count, out=rates[:, :count])
         session = self._sessions.get(threads) or next(iter(self._sessions.values()))
-        stacked = rates.reshape(images, -1, *spikes.shape[3:])
-        (logits,) = session.run(None, {INPUT: stacked})
+        (logits,) = session.run(None, {INPUT: stacked_rates(spikes, self._timesteps)})
         return softmax(np.asarray(logits))
+
+
+def stacked_rates(spikes: npt.NDArray[np.uint8], timesteps: int) -> npt.NDArray[np.float32]:
+    """What the graph takes for spikes [t, B, C, H, W] of so many timesteps: [B, T * C, H, W]."""
+    count, images = spikes.shape[:2]
+    rates = np.zeros((images, timesteps, *spikes.shape[2:]), dtype=np.float32)
+    np.divide(spikes.swapaxes(0, 1), count, out=rates[:, :count])
+    return rates.reshape(images, -1, *spikes.shape[3:])
 
 
 def _session(path: Path, threads: int) -> onnxruntime.InferenceSession:
