@@ -33,7 +33,8 @@ def spikes_in_integers(
     ``whole_type``: int64, or float64, whose whole numbers below 2^53 are as exact and far faster.
     """
     weights = {name: tensor.numpy() for name, tensor in head.weights.items()}
-    image = (pixels.astype(np.float64) - np.array(head.mean_colour)).transpose(0, 3, 1, 2)
+    frames = np.split(pixels, pixels.shape[-1] // len(head.mean_colour), axis=3)
+    images = [(frame - np.array(head.mean_colour, float)).transpose(0, 3, 1, 2) for frame in frames]
     layers: list[np.ndarray] = []
     currents: list[list[np.ndarray]] = []
     hard = head.architecture.reset.value == "hard"
@@ -46,6 +47,7 @@ def spikes_in_integers(
             current: np.ndarray | None = None
             for synapse, name in zip(layer.synapses, names, strict=True):
                 if synapse.source == IMAGE:
+                    image = (images * (t + 1))[t]  # the same one again, or the next frame
                     exact = sums(image, weights[name].astype(np.float64), synapse.stride) + bias
                     part = np.rint(64 * exact)
                 elif synapse.membrane:

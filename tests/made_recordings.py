@@ -72,3 +72,18 @@ def write_aedat4(path: Path, events: Events, *, width: int, height: int) -> None
     rows = np.zeros(len(events.t), dtype=faery.EVENTS_DTYPE)
     rows["t"], rows["x"], rows["y"], rows["on"] = events
     faery.events_stream_from_array(rows, (width, height)).to_file(path)
+
+
+def moving_bar(*, rightwards: bool, seed: int, side: int = 34, count: int = 600) -> Events:
+    """A bright bar that crosses the camera once: its front gets brighter, its back darker.
+
+    Over the whole recording both directions give the same counts: only their order in time differs.
+    """
+    random = np.random.default_rng(seed)
+    t = np.sort(random.integers(0, 100_000, count))
+    place = t * side // 100_000 + random.integers(-1, 2, count)
+    column = np.clip(place, 0, side - 1)
+    on = random.integers(0, 2, count)
+    return Events(
+        t, column if rightwards else side - 1 - column, random.integers(0, side, count), on
+    )

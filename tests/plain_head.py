@@ -8,9 +8,10 @@ from spikebottlenet.model.exact import ExactHead, parameter_names
 
 
 def plain_layers(head: ExactHead, pixels: torch.Tensor) -> list[torch.Tensor]:
-    """What every layer sends on, float64 [T, B, C, H, W], for uint8 pixels [B, side, side, 3]."""
-    image = pixels.double() - torch.tensor(head.mean_colour).double()
-    image = image.permute(0, 3, 1, 2)
+    """What every layer sends on, float64 [T, B, C, H, W], for uint8 [B, side, side, samples]."""
+    inputs = len(head.mean_colour)
+    colour = torch.tensor(head.mean_colour).double()
+    images = [(frame.double() - colour).permute(0, 3, 1, 2) for frame in pixels.split(inputs, 3)]
     layers: list[torch.Tensor] = []
     currents: list[torch.Tensor] = []
     for layer in head_layers(head.architecture):
@@ -20,7 +21,8 @@ def plain_layers(head: ExactHead, pixels: torch.Tensor) -> list[torch.Tensor]:
             current = head.weights[bias_name].double()[None, :, None, None]
             for synapse, name in zip(layer.synapses, names, strict=True):
                 before = currents if synapse.membrane else layers
-                source = image if synapse.source == IMAGE else before[synapse.source][t]
+                seen = images * (t + 1) if synapse.source == IMAGE else before[synapse.source]
+                source = seen[t]
                 if name is not None:
                     weight, pad = head.weights[name].double(), synapse.kernel // 2
                     source = functional.conv2d(

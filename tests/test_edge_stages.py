@@ -40,7 +40,7 @@ async def test_a_file_is_decoded_while_another_ones_head_runs(
         finally:
             running.release()
 
-    monkeypatch.setattr(head_worker, "read_image", read)
+    monkeypatch.setattr(head_worker, "read_input", read)
     monkeypatch.setattr(head._head, "run", run)
     deadline = time.monotonic() + 60
     with HeadWorker(max_waiting=8, max_waiting_bytes=2**30).running() as worker:
@@ -63,7 +63,7 @@ async def test_files_that_wait_for_the_head_are_bounded_by_their_bytes(
         assert go.wait(30)
         return np.zeros((side, side, 3), np.uint8)
 
-    monkeypatch.setattr(head_worker, "read_image", read)
+    monkeypatch.setattr(head_worker, "read_input", read)
     deadline = time.monotonic() + 60
     with HeadWorker(max_waiting=8, max_waiting_bytes=10).running() as worker:
         first = asyncio.create_task(worker.encode(head, bytes(25), deadline=deadline))  # alone

@@ -30,6 +30,13 @@ def test_crops_are_windows_of_their_images(side: int, pad: int) -> None:
     assert len(places) > 5 or side == 8 + 2 * pad
 
 
+def test_nothing_is_mirrored_where_that_is_not_wanted() -> None:
+    ramp = torch.arange(12, dtype=torch.uint8).repeat(64, 12, 1)[..., None].repeat(1, 1, 1, 4)
+    generator = torch.Generator().manual_seed(0)
+    crops = random_crop_flip(ramp, side=8, pad=0, flip=False, generator=generator)
+    assert (crops.long().diff(dim=2) == 1).all()
+
+
 def test_the_same_seed_gives_the_same_crops() -> None:
     images = torch.randint(0, 256, (9, 12, 12, 3), dtype=torch.uint8)
     one, two = (

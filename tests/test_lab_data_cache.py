@@ -33,7 +33,7 @@ def tell(decode):
     return one
 data_decode._decode = tell(data_decode._decode)
 if sys.argv[2] == "hang":
-    data_decode.read_image = lambda *_: sys.stdin.read()
+    data_decode.read_input = lambda *_: sys.stdin.read()
 print(len(load_split(sys.argv[1], "train", Preprocess(side=16, mean_colour=(120, 120, 120)))))
 """
 

@@ -1,15 +1,22 @@
 """Recordings of event cameras: every format gives the same events, and frames count them."""
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from spikebottlenet.errors import DataError
-from spikebottlenet.lab.config import DataSettings
-from spikebottlenet.lab.event_frames import FrameSettings, bin_events
-from spikebottlenet.lab.events import load_event_split
-from spikebottlenet.lab.recordings import Recording, read_recording
+from spikebottlenet import recordings
+from spikebottlenet.bundle import EventFrames, Preprocess
+from spikebottlenet.errors import ConfigError, DataError, ImageError, TooLargeError
+from spikebottlenet.event_frames import bin_events
+from spikebottlenet.lab.compose import read_config
+from spikebottlenet.lab.config import DataSettings, TrainingConfig
+from spikebottlenet.lab.config_files import config_file
+from spikebottlenet.lab.data import load_split
+from spikebottlenet.preprocess import read_input
+from spikebottlenet.recordings import Recording, read_recording
 from tests.made_recordings import (
     Events,
     made_events,
@@ -40,7 +47,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_format_gives_the_events_that_were_written(tmp_path: Path, name: str) -> None:
     events = made_events(500, width=120, height=90)
     FORMATS[name](tmp_path / name, events)
-    found = read_recording(tmp_path / name)
+    found = read_recording((tmp_path / name).read_bytes())
     for got, wanted in zip(found[:4], events, strict=True):
         assert got.tolist() == wanted.tolist()
     assert found.width >= 120 - 5
@@ -50,13 +57,13 @@ def test_every_format_gives_the_events_that_were_written(tmp_path: Path, name: s
 def test_long_recordings_go_past_their_counters(tmp_path: Path) -> None:
     events = made_events(10, width=20, height=20)
     write_aedat3(tmp_path / "late.aedat", events, overflow=1)
-    late = read_recording(tmp_path / "late.aedat")
+    late = read_recording((tmp_path / "late.aedat").read_bytes())
     assert late.microseconds.tolist() == (events.t + 2**31).tolist()
     marked = Events(
         *(np.insert(v, 5, mark) for v, mark in zip(events, (0, 0, 240, 0), strict=True))
     )
     write_bin(tmp_path / "late.bin", marked)
-    found = read_recording(tmp_path / "late.bin")
+    found = read_recording((tmp_path / "late.bin").read_bytes())
     assert found.microseconds.tolist() == [*events.t[:5], *(events.t[5:] + 2**13)]
 
 
@@ -64,11 +71,13 @@ def test_long_recordings_go_past_their_counters(tmp_path: Path) -> None:
     ("name", "make", "message"),
     [
         ("cut.bin", lambda data: data[:-2], "cut short"),
+        ("mixed.bin", lambda _: np.random.default_rng(0).bytes(5000), "times are in no order"),
         ("three.aedat", lambda data: data[:-9], "cut short in the packet"),
         ("dvs128.aedat", lambda data: data[:-3], "cut short"),
-        ("four.aedat4", lambda data: data[:40], "cannot read recording"),
+        ("four.aedat4", lambda data: data[:40], "of 40 bytes cannot be read"),
         ("empty.bin", lambda data: data[:0], "no events"),
-        ("other.aedat", lambda data: b"RIFF" + data, "wanted AEDAT"),
+        ("other.aedat", lambda data: b"RIFF" + data, "it starts with b'RIFF"),
+        ("future.aedat", lambda data: b"#!AER-DAT9" + data, "it starts with b'#!AER-DAT9"),
     ],
 )
 def test_damaged_recordings_are_named(
@@ -76,10 +85,19 @@ def test_damaged_recordings_are_named(
 ) -> None:
     path = tmp_path / name
     FORMATS.get(name, write_bin)(path, made_events(50, width=100, height=80))
-    path.write_bytes(make(path.read_bytes()))
-    with pytest.raises(DataError, match=message) as raised:
-        read_recording(path)
-    assert str(path) in str(raised.value)
+    with pytest.raises(ImageError, match=message) as raised:
+        read_recording(make(path.read_bytes()))
+    assert "wanted AEDAT 2.0, 3.1 or 4, or N-Caltech101's .bin" in str(raised.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_recording_of_too_many_events_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    FORMATS[name](tmp_path / name, made_events(60, width=120, height=90))
+    monkeypatch.setattr(recordings, "MAX_EVENTS", 49)
+    with pytest.raises(TooLargeError, match="wanted at most 49: cut it shorter"):
+        read_recording((tmp_path / name).read_bytes())
 
 
 def test_frames_count_events_by_time_or_by_number() -> None:
@@ -92,20 +110,27 @@ def test_frames_count_events_by_time_or_by_number() -> None:
         width=8,
         height=4,
     )
-    by_time = bin_events(recording, FrameSettings(side=8, timesteps=2))
+    by_time = frames(recording, EventFrames(timesteps=2))
     assert by_time.shape == (2, 2, 8, 8)
     assert by_time.sum() == 8
     # four rows in the middle of eight sites: row 0 of the camera is site 2
     assert by_time[0, 1, 2].tolist() == [1, 1, 1, 1, 1, 0, 0, 0]
     assert by_time[1, 0, 2].tolist() == [0, 0, 0, 0, 0, 1, 1, 1]
-    by_count = bin_events(recording, FrameSettings(side=8, timesteps=2, parts="count"))
+    by_count = frames(recording, EventFrames(timesteps=2, parts="count"))
     assert by_count.sum(axis=(1, 2, 3)).tolist() == [4, 4]
     crowd = recording._replace(
         **{k: np.repeat(v, 100) for k, v in recording._asdict().items() if not isinstance(v, int)}
     )
-    assert bin_events(crowd, FrameSettings(side=8, timesteps=1)).max() == 100
+    assert frames(crowd, EventFrames(timesteps=1)).max() == 100
     most = crowd._replace(x=np.zeros(800, dtype=np.int64), brighter=np.zeros(800, dtype=bool))
-    assert bin_events(most, FrameSettings(side=8, timesteps=1)).max() == 255
+    assert frames(most, EventFrames(timesteps=1)).max() == 255
+
+
+def frames(recording: Recording, wanted: EventFrames) -> np.ndarray:
+    """Frames [T, 2, 8, 8] of the pixels [8, 8, T * 2]."""
+    pixels = bin_events(recording, wanted, side=8)
+    assert pixels.shape == Preprocess(side=8, mean_colour=(0, 0, 0), events=wanted).shape
+    return pixels.transpose(2, 0, 1).reshape(-1, 2, 8, 8)
 
 
 def test_a_folder_a_class_of_recordings_is_a_data_set(
@@ -117,20 +142,49 @@ def test_a_folder_a_class_of_recordings_is_a_data_set(
         for number in range(10):
             events = made_events(40, width=100, height=80, seed=10 * index + number)
             write_bin(folder / name / f"image_{number:04d}.bin", events)
-    wanted = FrameSettings(side=16, timesteps=3)
-    train = load_event_split(str(folder), "train", wanted)
-    test = load_event_split(str(folder), "test", wanted)
-    assert train.frames.shape == (16, 3, 2, 16, 16)
+    wanted = Preprocess(side=16, mean_colour=(0, 0, 0), events=EventFrames(timesteps=3))
+    train = load_split(str(folder), "train", wanted)
+    test = load_split(str(folder), "test", wanted)
+    assert train.images.shape == (16, 16, 16, 6)
     assert np.bincount(test.labels).tolist() == [2, 2]
     assert train.class_names == ("airplanes", "ant")
-    assert (train.frames.sum(axis=(1, 2, 3, 4)) == 40).all()
-    again = load_event_split(str(folder), "test", wanted)
-    assert (again.frames == test.frames).all()
+    assert (train.images.sum(axis=(1, 2, 3)) == 40).all()
+    again = load_split(str(folder), "test", wanted)
+    assert (again.images == test.images).all()
+    with pytest.raises(DataError, match=r"camera's recordings, and data\.input is image"):
+        load_split(str(folder), "train", Preprocess(side=16, mean_colour=(0, 0, 0)))
     bad = folder / "ant" / "image_0003.bin"
     bad.write_bytes(b"123")
     lenient = DataSettings(max_corrupt=0.1)
-    splits = [load_event_split(str(folder), split, wanted, lenient) for split in ("train", "test")]
+    splits = [load_split(str(folder), split, wanted, lenient) for split in ("train", "test")]
     assert sum(map(len, splits)) == 19
     assert str(bad) in caplog.text
     with pytest.raises(DataError, match="no recordings in"):
-        load_event_split(str(tmp_path / "nothing"), "train", wanted)
+        load_split(str(tmp_path / "nothing"), "train", wanted)
+
+
+def test_recordings_are_not_taken_for_images_nor_images_for_recordings(tmp_path: Path) -> None:
+    wanted = Preprocess(side=16, mean_colour=(0, 0, 0), events=EventFrames(timesteps=3))
+    picture = io.BytesIO()
+    Image.new("RGB", (40, 40), "red").save(picture, "PNG")
+    with pytest.raises(ImageError, match=r"PNG.*another kind of file"):
+        read_input(picture.getvalue(), wanted)
+    write_bin(tmp_path / "a.bin", made_events(100, width=30, height=30))
+    with pytest.raises(ImageError, match="not an image"):
+        read_input((tmp_path / "a.bin").read_bytes(), Preprocess(side=16, mean_colour=(0, 0, 0)))
+    with pytest.raises(DataError, match="holds recordings but no folder a class"):
+        load_split(str(tmp_path), "train", wanted)
+    (tmp_path / "a.bin").unlink()
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "one.png").write_bytes(picture.getvalue())
+    with pytest.raises(DataError, match=r"holds images, and data\.input is events"):
+        load_split(str(tmp_path), "train", wanted)
+
+
+def test_each_timestep_sees_one_frame_or_the_config_is_refused() -> None:
+    config = read_config(config_file("small-events")).config
+    assert config.architecture(10).frames == 4
+    with pytest.raises(ConfigError, match=r"data.frames is 3 and bottleneck.timesteps is 4"):
+        read_config(config_file("small-events"), ("data.frames=3",))
+    with pytest.raises(ConfigError, match="count_scale is 'auto'"):
+        TrainingConfig.model_validate(config.model_dump()).data.scale  # noqa: B018

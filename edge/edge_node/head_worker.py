@@ -18,7 +18,7 @@ import numpy as np
 from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import EXIT_WEIGHTS, HEAD_ONNX, Bundle
 from spikebottlenet.errors import DeadlineError, OverloadedError
-from spikebottlenet.preprocess import Pixels, read_image
+from spikebottlenet.preprocess import Pixels, read_input
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead, Spikes
 from spikebottlenet.runtime.scores import Probabilities
@@ -35,7 +35,7 @@ class EncodedImage:
 
     frame: bytes
     spikes: Spikes  # [T, 1, C, H, W]
-    pixels: Pixels  # that the head took, uint8 [side, side, 3]
+    pixels: Pixels  # that the head took, uint8 [side, side, samples]
     macs: int
     accumulates: int
     preprocess_ms: float
@@ -93,7 +93,7 @@ class Head:
         limit = self._settings.max_image_pixels
         with self._turns.decoding:
             started = time.monotonic()
-            pixels = read_image(image, self._wanted, max_image_pixels=limit)
+            pixels = read_input(image, self._wanted, max_image_pixels=limit)
             prepared = time.monotonic()
         with self._turns.running:
             began = time.monotonic()

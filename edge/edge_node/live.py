@@ -27,6 +27,7 @@ from edge_node.settings import EdgeSettings
 from spikebottlenet import __version__
 from spikebottlenet.accounting.record import InferenceRecord, Source
 from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.model.layers import SIGNS
 from spikebottlenet.preprocess import Pixels
 from spikebottlenet.rpc.limits import Clients, Places
 from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
@@ -39,6 +40,7 @@ from spikebottlenet.web.pages.upload import read_body
 
 _MAX_UPLOADS = 8  # images that pages send at a time
 _JPEG_QUALITY = 75
+_RGB = 3  # samples of a site of an image; event frames have an even number
 
 
 class EdgePage:
@@ -112,15 +114,28 @@ def view(answered: Answered) -> dict[str, object]:
         "record": answered.record.as_json(),
         "cloud_missing": answered.cloud_missing,
         "spikes": {"shape": list(spikes.shape), "bits": _base64(np.packbits(spikes).tobytes())},
-        "seen": {"side": len(pixels), "rgb": _base64(pixels.tobytes())},
+        "seen": {"side": len(pixels), "rgb": _base64(in_colour(pixels).tobytes())},
         "forming": [_exit_after(answered, count) for count in range(1, len(spikes) + 1)],
         "sizes": compressed_sizes(pixels),
     }
 
 
+def in_colour(pixels: Pixels) -> Pixels:
+    """The head's input to look at, [side, side, 3]; of events, red is brighter, blue darker."""
+    if pixels.shape[-1] == _RGB:
+        return pixels
+    counts = pixels.reshape(*pixels.shape[:2], -1, SIGNS).sum(axis=2, dtype=np.float64)
+    shades = (255 * counts / max(1.0, float(counts.max()))).astype(np.uint8)
+    return np.stack([shades[..., 1], np.zeros_like(shades[..., 0]), shades[..., 0]], axis=-1)
+
+
 def compressed_sizes(pixels: Pixels) -> dict[str, int]:
-    """Bytes of the head's own input [side, side, 3], sent as an image instead of as spikes."""
-    image = Image.fromarray(pixels)
+    """Bytes of the head's own input [side, side, samples], sent as an image and not as spikes.
+
+    Event frames are sent as one grey image, beside one another.
+    """
+    beside = pixels.transpose(0, 2, 1).reshape(len(pixels), -1)
+    image = Image.fromarray(pixels if pixels.shape[-1] == _RGB else beside)
     png, jpeg = io.BytesIO(), io.BytesIO()
     image.save(png, "PNG", optimize=True)
     image.save(jpeg, "JPEG", quality=_JPEG_QUALITY, optimize=True)

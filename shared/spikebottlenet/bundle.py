@@ -21,7 +21,7 @@ from enum import Enum
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
@@ -39,6 +39,7 @@ from spikebottlenet.config import Settings, read_yaml
 from spikebottlenet.errors import BundleError, ConfigError
 from spikebottlenet.model.architecture import Architecture
 from spikebottlenet.model.backbones import Backbone
+from spikebottlenet.model.layers import SIGNS
 from spikebottlenet.model.shape import SpikeShape
 
 FORMAT_VERSION = 1
@@ -74,12 +75,39 @@ class Half(Enum):
     LAB = (HEAD_ONNX, HEAD_WEIGHTS, PRIOR, EXIT_WEIGHTS, TAIL_WEIGHTS)
 
 
+class EventFrames(Settings):
+    """How an event camera's recording becomes frames, one a timestep (``event_frames``)."""
+
+    timesteps: int = Field(ge=1, le=32)
+    parts: Literal["time", "count"] = "time"  # of equal length, or of equally many events
+
+
 class Preprocess(Settings):
-    """What the head wants of an image."""
+    """What the head wants of an image, or of a recording where ``events`` says how."""
 
     side: int = Field(ge=8, le=4096)  # sites
     mean_colour: tuple[Sample, Sample, Sample]  # RGB; what shows through transparency
     crop: float = Field(0.875, gt=0, le=1)  # of the shorter side; 224 / 256, as is usual
+    events: EventFrames | None = None
+
+    @model_serializer(mode="wrap")
+    def _plain(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what came later where it is none, so that old fingerprints stay."""
+        values: dict[str, Any] = handler(self)
+        if self.events is None:
+            del values["events"]
+        return values
+
+    @property
+    def taken_off(self) -> tuple[int, ...]:
+        """What the head takes off each channel of a frame: nothing of counts of events."""
+        return self.mean_colour if self.events is None else (0,) * SIGNS
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of one input, uint8 [side, side, samples]."""
+        samples = len(self.taken_off) * (1 if self.events is None else self.events.timesteps)
+        return (self.side, self.side, samples)
 
 
 class LayerOperations(Settings):
@@ -267,6 +295,11 @@ def open_bundle(folder: Path, half: Half) -> Bundle:
         raise BundleError(
             f"{path} makes images of side {manifest.preprocess.side}, the network takes "
             f"{architecture.side}: export the bundle again"
+        )
+    if manifest.preprocess.shape[-1] != architecture.samples:
+        raise BundleError(
+            f"{path} makes inputs of {manifest.preprocess.shape[-1]} samples a site, the network "
+            f"takes {architecture.samples}: export the bundle again"
         )
     if len(manifest.operations.tail_macs) != architecture.timesteps:
         raise BundleError(

@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import ImageError, SpikeBottleNetError, TooLargeError
+from spikebottlenet.event_frames import bin_events
 from spikebottlenet.image_limits import (
     REFUSED_FORMATS,
     ImageBytes,
@@ -22,6 +23,7 @@ from spikebottlenet.image_limits import (
     check_file,
     drop_long_exif,
 )
+from spikebottlenet.recordings import read_recording
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]  # left, top, right, bottom
@@ -43,6 +45,21 @@ _TURNS = {
 }
 _SIDEWAYS = (5, 6, 7, 8)
 _DRAFT_FACTOR = 4  # a JPEG is decoded at no less than this many times the side wanted
+
+
+def read_input(
+    data: bytes, wanted: Preprocess, *, max_image_pixels: int = MAX_IMAGE_PIXELS
+) -> Pixels:
+    """Bytes of an image file, or of a recording where the bundle wants those, to ``wanted.shape``.
+
+    Raises:
+        ImageError: empty, truncated or not of the kind that is wanted.
+        TooLargeError: more than ``max_image_pixels``, or than a limit of ``image_limits`` or
+            ``recordings``.
+    """
+    if wanted.events is None:
+        return read_image(data, wanted, max_image_pixels=max_image_pixels)
+    return bin_events(read_recording(data), wanted.events, side=wanted.side)
 
 
 def read_image(

@@ -163,6 +163,7 @@ def _spiking_layer(
     profile: EnergyProfile,
 ) -> EnergyParts:
     unit, stem, steps = profile.arithmetic, profile.spiking_stem, architecture.timesteps
+    frames = architecture.frames
     each = profile.traffic is Traffic.EACH
     neurons = _neurons(layer)
     macs = accumulates = weights = scattered = current = 0.0
@@ -171,14 +172,16 @@ def _spiking_layer(
     for synapse in layer.synapses:
         held = _weights(synapse)
         if synapse.source == IMAGE:
-            dense = dense_operations(synapse)
+            dense = dense_operations(synapse) * frames
             macs += dense * stem.mac_pj
-            bits = (dense if each else held) * stem.operand_bits
-            weights += moved_pj(bits, held_bits=held * stem.operand_bits)
-            image = _image_bits(architecture)
-            features += moved_pj(dense * _PIXEL_BITS if each else image, held_bits=image)
-            kept = neurons * stem.accumulator_bits
-            current += moved_pj(kept * (1 + steps), held_bits=kept, passes=1 + steps)
+            bits = (dense if each else held * frames) * stem.operand_bits
+            weights += moved_pj(bits, held_bits=held * stem.operand_bits, passes=frames)
+            frame = _frame_bits(architecture)
+            seen = dense * _PIXEL_BITS if each else frame * frames
+            features += moved_pj(seen, held_bits=frame, passes=frames)
+            kept = neurons * stem.accumulator_bits  # written once a frame, read at every timestep
+            moves = frames + steps
+            current += moved_pj(kept * moves, held_bits=kept, passes=moves)
             continue
         if synapse.membrane:  # a current handed on, fired or not
             accumulates += neurons * steps * unit.add_pj
@@ -227,15 +230,17 @@ def _ordinary_layer(
         updates += _sites(layer) * unit.add_pj  # the shortcut that it stands for
         features += moved_pj(made, held_bits=made)
     for synapse in layer.synapses:
-        held = _weights(synapse)
         image = synapse.source == IMAGE
+        frames = architecture.frames if image else 1  # it sees them all at once
+        held = _weights(synapse) * frames
         bits_each = _PIXEL_BITS if image else unit.operand_bits
-        source = _image_bits(architecture) if image else _sites(layers[synapse.source]) * bits_each
+        sites = 0 if image else _sites(layers[synapse.source])
+        source = _frame_bits(architecture) * frames if image else sites * bits_each
         if not held:
             updates += _neurons(layer) * unit.add_pj
             features += moved_pj(source, held_bits=source)
             continue
-        dense = dense_operations(synapse)
+        dense = dense_operations(synapse) * frames
         macs += dense * unit.mac_pj
         weights += moved_pj(
             (dense if each else held) * unit.operand_bits, held_bits=held * unit.operand_bits
@@ -270,5 +275,5 @@ def _weights(synapse: Synapse) -> int:
     return synapse.outputs * synapse.inputs * synapse.kernel**2 // synapse.groups
 
 
-def _image_bits(architecture: Architecture) -> int:
-    return 3 * architecture.side**2 * _PIXEL_BITS
+def _frame_bits(architecture: Architecture) -> int:
+    return architecture.inputs * architecture.side**2 * _PIXEL_BITS

@@ -4,8 +4,8 @@ A spike at site (y, x) of a layer makes one accumulate in every neuron it reache
 is smaller at borders, where part of the kernel falls outside (padding is never counted). An
 identity shortcut reaches one neuron; one that passes on a current (``membrane``) is one accumulate
 a neuron a timestep, fired or not. The first layer has a real-valued input, so its convolution is
-multiply-accumulates, once for all timesteps as its current is constant. So are convolutions of what
-is not binary (``sew_add``), all of them at every timestep.
+multiply-accumulates: an image's once for all timesteps, as its current is constant, event frames'
+at each. So are convolutions of what is not binary (``sew_add``), all of them at every timestep.
 
 Not counted: the neurons' own updates (one multiply, one add and one compare a neuron a timestep),
 max-pooling and gates of spikes (logic on single bits) and memory traffic.
@@ -64,7 +64,7 @@ def fan_out(architecture: Architecture) -> tuple[Counts, ...]:
 def stem_macs(architecture: Architecture) -> int:
     """Multiply-accumulates of the spiking head: its first convolution, and those not of spikes."""
     layers = head_layers(architecture)
-    macs = dense_operations(layers[0].synapses[0])
+    macs = dense_operations(layers[0].synapses[0]) * architecture.frames
     for layer in layers[1:]:
         for synapse in layer.synapses:
             if not synapse.membrane and layers[synapse.source].levels > 1:
@@ -85,7 +85,7 @@ def fixed_accumulates(architecture: Architecture) -> int:
 def ann_head_macs(architecture: Architecture) -> int:
     """Multiply-accumulates of the un-cut network's layers up to the cut (no encoder)."""
     return sum(
-        dense_operations(synapse)
+        dense_operations(synapse) * (architecture.frames if synapse.source == IMAGE else 1)
         for layer in head_layers(architecture)[:-1]
         for synapse in layer.synapses
         if synapse.convolution is not None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from spikebottlenet.bundle import Preprocess
-from spikebottlenet.errors import DataError
+from spikebottlenet.errors import ConfigError, DataError
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -48,8 +48,14 @@ def load_images(data: str | None, wanted: Preprocess, count: int) -> ImageSet:
     """``count`` images of a data set's test split, or of photos if no data set is named.
 
     Raises:
+        ConfigError: the bundle is not for images.
         DataError: no such data set, or no photos.
     """
+    if wanted.events is not None:
+        raise ConfigError(
+            "this bundle takes an event camera's recordings: a bench or profile sends images, so "
+            "name a bundle of images"
+        )
     if data is None:
         crops = _photo_crops(wanted.side, count)
         return ImageSet(crops, "pieces of scikit-image's photos", held_out=False)

@@ -16,6 +16,7 @@ STANDARD_INPUT = "-"
 _IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".ppm", ".tga", ".tif", ".tiff", ".webp"),
+    *(".aedat", ".aedat2", ".aedat3", ".aedat4", ".bin"),  # an event camera's recordings
 )
 
 

@@ -6,19 +6,20 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from spikebottlenet.bundle import Preprocess
+from spikebottlenet.bundle import EventFrames, Preprocess
 from spikebottlenet.config import Settings
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.model.architecture import Architecture, stage_number
 from spikebottlenet.model.backbones import Backbone, Stem
 from spikebottlenet.model.exact import PixelScale, check_exact
 from spikebottlenet.model.integer_head import check_eight_bit
-from spikebottlenet.model.layers import Reset, Residual, TailKind
+from spikebottlenet.model.layers import SIGNS, Input, Reset, Residual, TailKind
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.surrogate import Surrogate
 from spikebottlenet.model.weight_grid import FLOAT
 
 _ANY_CLASSES = 2  # how many there are is the data's to say
+_PIXEL_MAX = 255.0
 _WORST_LEARNED_LEAK = 0.75  # of the quarters, the one whose potentials need most bits
 Precision = Literal["auto", "float32", "bfloat16"]
 Colour = tuple[float, float, float]  # RGB
@@ -43,6 +44,10 @@ class DataSettings(Settings):
     std: Colour | Literal["auto"] = (0.2673, 0.2564, 0.2762)  # auto: of the training split
     crop: float = Field(0.875, gt=0, le=1)  # of the shorter side of images of another size
     max_corrupt: float = Field(0.01, ge=0, le=1)  # of a split; one image is let by, unless it is 0
+    input: Input = Input.IMAGE  # events: a folder of an event camera's recordings
+    frames: int = Field(4, ge=1, le=32)  # of a recording, one a timestep
+    parts: Literal["time", "count"] = "time"  # frames of equal length, or of equally many events
+    count_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"  # events that count as 1
 
     @property
     def scale(self) -> PixelScale:
@@ -51,6 +56,13 @@ class DataSettings(Settings):
         Raises:
             ConfigError: it is to be taken from the images, and that has not been done.
         """
+        if self.input is Input.EVENTS:
+            if self.count_scale == "auto":
+                raise ConfigError(
+                    "data.count_scale is 'auto', wanted a number: load the training split with "
+                    "lab.data_colours.measured_colours first"
+                )
+            return PixelScale((0.0,) * SIGNS, (self.count_scale / _PIXEL_MAX,) * SIGNS)
         if self.mean == "auto" or self.std == "auto":
             raise ConfigError(
                 "data.mean or data.std is 'auto', wanted three numbers: load the training split "
@@ -59,8 +71,12 @@ class DataSettings(Settings):
         return PixelScale(self.mean, self.std)
 
     def preprocess(self) -> Preprocess:
-        """How images become pixels, in training and in the bundle."""
-        return Preprocess(side=self.side, mean_colour=self.scale.mean_colour, crop=self.crop)
+        """How images or recordings become pixels, in training and in the bundle."""
+        if self.input is Input.EVENTS:
+            events = EventFrames(timesteps=self.frames, parts=self.parts)
+            return Preprocess(side=self.side, mean_colour=(0, 0, 0), crop=1.0, events=events)
+        red, green, blue = self.scale.mean_colour
+        return Preprocess(side=self.side, mean_colour=(red, green, blue), crop=self.crop)
 
 
 class DataChoice(NamedTuple):
@@ -105,6 +121,7 @@ class Schedule(Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     mixup: float = Field(0.0, ge=0)  # alpha of its Beta distribution; 0: none
     cutmix: float = Field(0.0, ge=0)  # the same; with both, each batch draws one
+    flip: bool = True  # mirrors half of the images; not where left and right differ
     ema: float = Field(0.0, ge=0, lt=1)  # decay of the mean weights that are kept; 0: the last
     patience: int = Field(0, ge=0)  # epochs without a better held-out accuracy; 0: all epochs
 
@@ -200,6 +217,11 @@ class TrainingConfig(Settings):
         """Refuse at birth what could not be exported after hours of training."""
         architecture = self.architecture(_ANY_CLASSES)
         self._check_crops(architecture)
+        if self.data.input is Input.EVENTS and self.data.frames != self.bottleneck.timesteps:
+            raise ValueError(
+                f"data.frames is {self.data.frames} and bottleneck.timesteps is "
+                f"{self.bottleneck.timesteps}: each timestep sees one frame, so give both the same"
+            )
         if not self.data.held_out and (self.uncut.patience or self.cut.patience):
             raise ValueError("patience wants held-out images, data.held_out is 0: hold some out")
         if self.loss.self_distillation and not self.loss.every_prefix:
@@ -264,4 +286,5 @@ class TrainingConfig(Settings):
             stride=self.bottleneck.stride,
             threshold=self.neuron.threshold,
             leak=self.neuron.leak,
+            input=self.data.input,
         )

@@ -2,7 +2,8 @@
 
 A name or a folder of parquet files goes through the ``datasets`` library, so ``uoft-cs/cifar100``
 and its local copy are the same code path; a folder of image files is walked. Decoded pixels lie on
-disk as uint8 [N, H, W, 3] and are mapped into memory, so a data set may be larger than it.
+disk as uint8 [N, H, W, 3] and are mapped into memory, so a data set may be larger than it. A folder
+of an event camera's recordings becomes frames the same way, [N, H, W, T * 2].
 """
 
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ Pixels = npt.NDArray[np.uint8]
 class GatheredImages:
     """Some rows of a larger array, read when they are asked for; never whole in memory.
 
-    ``images[rows]`` and ``images[a:b]`` are arrays [n, H, W, 3] of their own.
+    ``images[rows]`` and ``images[a:b]`` are arrays [n, H, W, C] of their own.
     """
 
     def __init__(self, images: Pixels, rows: Labels) -> None:
@@ -52,7 +53,7 @@ class GatheredImages:
 class ImageSplit:
     """Images of one split, in the order of the data set."""
 
-    images: Pixels  # [N, H, W, 3]; a GatheredImages where it would not fit in memory
+    images: Pixels  # [N, H, W, C]; a GatheredImages where it would not fit in memory
     labels: Labels  # [N]
     class_names: tuple[str, ...]
     digests: npt.NDArray[np.uint64] | None = None  # [N], of the pixels
@@ -92,7 +93,8 @@ def load_split(
             that cannot be decoded; or there is no room for the decoded ones.
     """
     options = settings or DataSettings()
-    rows = open_source(name_or_path, options).rows(split)
+    recordings = wanted.events is not None
+    rows = open_source(name_or_path, options, recordings=recordings).rows(split)
     cached = _decoded(rows, wanted, CorruptLimit(rows.name, len(rows), options.max_corrupt))
     if not len(cached.labels):
         raise DataError(f"{rows.name} has no image: choose another split")
@@ -129,8 +131,7 @@ def _decoded(rows: Rows, wanted: Preprocess, limit: CorruptLimit) -> Cached:
             limit.check(corrupt)
             yield Chunk(done.images, rows.labels[done.kept], done.digests, done.corrupt)
 
-    shape = (wanted.side, wanted.side, 3)
-    cached = cached_or_made(key, chunks(), shape=shape, most=len(rows))
+    cached = cached_or_made(key, chunks(), shape=wanted.shape, most=len(rows))
     limit.check(cached.corrupt)
     limit.say(cached.corrupt)
     return cached

@@ -1,12 +1,15 @@
-"""Mean and deviation of a training split's pixels, where the settings leave them to the images."""
+"""What a training split's samples are scaled by, where the settings leave that to the data."""
 
 import numpy as np
+import numpy.typing as npt
 
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.data_decode import decode_rows
+from spikebottlenet.lab.data_rows import Rows
 from spikebottlenet.lab.data_source import TRAIN, open_source
+from spikebottlenet.model.layers import Input
 
 _MOST_IMAGES = 5000  # the standard error of their mean is under one grey level
 _GROUND = (128, 128, 128)  # under transparent pixels, whose colour is not known yet
@@ -18,16 +21,20 @@ _DIGITS = 4  # as published constants have; what a bundle does is then written o
 def measured_colours(settings: DataSettings, source: str) -> DataSettings:
     """Settings with ``auto`` replaced by RGB mean and deviation of pixels / 255.
 
-    Taken from the training split (held-out part included), or from 5,000 images of it by the
+    Of recordings: the root mean square count of events, over the places that have any. Taken
+    from the training split (held-out part included), or from 5,000 images of it by the
     settings' seed; the same on every run.
 
     Raises:
         DataError: the data set cannot be loaded, or none of its images decoded.
     """
-    if settings.mean != "auto" and settings.std != "auto":
+    events = settings.input is Input.EVENTS
+    if settings.count_scale != "auto" if events else "auto" not in (settings.mean, settings.std):
         return settings
-    rows = open_source(source, settings).rows(TRAIN)
+    rows = open_source(source, settings, recordings=events).rows(TRAIN)
     order = np.random.default_rng(settings.seed).permutation(len(rows))[:_MOST_IMAGES]
+    if events:
+        return settings.model_copy(update={"count_scale": _usual_count(rows, order, settings)})
     wanted = Preprocess(side=settings.side, mean_colour=_GROUND, crop=settings.crop)
     count, total, squares = 0, np.zeros(3), np.zeros(3)
     for done in decode_rows(rows, wanted, np.sort(order).tolist()):
@@ -42,6 +49,16 @@ def measured_colours(settings: DataSettings, source: str) -> DataSettings:
     found = {"mean": _rounded(mean), "std": _rounded(deviation)}
     chosen = {key: value for key, value in found.items() if getattr(settings, key) == "auto"}
     return settings.model_copy(update=chosen)
+
+
+def _usual_count(rows: Rows, order: npt.NDArray[np.int64], settings: DataSettings) -> float:
+    places, squares = 0, 0
+    for done in decode_rows(rows, settings.preprocess(), np.sort(order).tolist()):
+        places += int(np.count_nonzero(done.images))
+        squares += int((done.images.astype(np.int64) ** 2).sum())
+    if not places:
+        raise DataError(f"{rows.name} has no recording that can be read: choose another split")
+    return round(float(np.sqrt(squares / places)), _DIGITS)
 
 
 def _rounded(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> tuple[float, ...]:

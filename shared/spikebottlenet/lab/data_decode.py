@@ -1,4 +1,4 @@
-"""Decoding of many image files at once, as the edge decodes one: ``preprocess.read_image``.
+"""Decoding of many image files at once, as the edge decodes one: ``preprocess.read_input``.
 
 Threads, not processes: Pillow lets go of the interpreter's lock while it decodes and resizes, and
 what threads make needs no copying between processes. On two cores two threads took photos of 500 x
@@ -19,7 +19,7 @@ import numpy.typing as npt
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import ImageError, TooLargeError
 from spikebottlenet.lab.data_rows import Rows
-from spikebottlenet.preprocess import read_image
+from spikebottlenet.preprocess import read_input
 
 _CHUNK = 64  # rows a thread reads and decodes at a time: few enough for large photos
 _DIGEST_BYTES = 8
@@ -30,7 +30,7 @@ class Decoded:
     """A chunk of rows: pixels of the good ones, and why the others are not."""
 
     kept: npt.NDArray[np.int64]  # [n], rows
-    images: npt.NDArray[np.uint8]  # [n, side, side, 3]
+    images: npt.NDArray[np.uint8]  # [n, side, side, samples]
     digests: npt.NDArray[np.uint64]  # [n], of the pixels
     corrupt: tuple[str, ...]  # name and reason
 
@@ -64,12 +64,11 @@ def _decode(rows: Rows, chosen: Sequence[int], wanted: Preprocess) -> Decoded:
         try:
             if isinstance(data, OSError):
                 raise ImageError(data.strerror or str(data)) from data
-            images.append(read_image(data, wanted))
+            images.append(read_input(data, wanted))
             kept.append(row)
         except (ImageError, TooLargeError) as error:
             corrupt.append(f"{rows.row_name(row)}: {error}")
-    shape = (len(images), wanted.side, wanted.side, 3)
-    pixels = np.stack(images) if images else np.empty(shape, dtype=np.uint8)
+    pixels = np.stack(images) if images else np.empty((0, *wanted.shape), dtype=np.uint8)
     return Decoded(np.asarray(kept, dtype=np.int64), pixels, _digests(images), tuple(corrupt))
 
 

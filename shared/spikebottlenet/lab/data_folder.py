@@ -24,6 +24,7 @@ IMAGE_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
     )
 )
+RECORDING_SUFFIXES = frozenset({".aedat", ".aedat2", ".aedat3", ".aedat4", ".bin"})
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -106,8 +107,9 @@ def find_class_folders(
             return ClassFolders(root, {"train": folder}, _names(folder), suffixes)
         folder = inside[0]
     if _holds_files(root, suffixes) and not any(root.glob("*.parquet")):
+        held = "recordings" if suffixes == RECORDING_SUFFIXES else "images"
         raise DataError(
-            f"{root} holds images but no folder a class: put what belongs to each class into a "
+            f"{root} holds {held} but no folder a class: put what belongs to each class into a "
             "folder that bears its name"
         )
     return None

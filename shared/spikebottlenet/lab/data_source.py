@@ -8,7 +8,12 @@ from pathlib import Path
 
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
-from spikebottlenet.lab.data_folder import find_class_folders
+from spikebottlenet.lab.data_folder import (
+    IMAGE_SUFFIXES,
+    RECORDING_SUFFIXES,
+    ClassFolders,
+    find_class_folders,
+)
 from spikebottlenet.lab.data_rows import Rows, nearest, part_by_class
 from spikebottlenet.lab.data_table import open_tables, table_rows
 
@@ -101,24 +106,28 @@ def _say_parted(name: str, tested: int, whole: int, part: float, seed: int) -> N
     )
 
 
-def open_source(name: str, settings: DataSettings) -> Source:
-    """Find a data set's splits.
+def open_source(name: str, settings: DataSettings, *, recordings: bool = False) -> Source:
+    """Find a data set's splits; of an event camera's recordings where those are wanted.
 
     Raises:
-        DataError: it cannot be found, or is not of images in classes.
+        DataError: it cannot be found, or is not of images (or recordings) in classes.
     """
     if not name:
         raise DataError("no data set is named: give --data, a public name or a folder")
-    local = Path(name).expanduser()
-    folder = find_class_folders(local) if local.is_dir() else None
+    folder = _class_folders(name, recordings=recordings)
     if folder is not None:
         column = settings.image_column or settings.label_column
         if column is not None:
             raise DataError(
-                f"{name!r} is a folder of image files and has no column {column!r}: its classes "
+                f"{name!r} is a folder of files and has no column {column!r}: its classes "
                 "are its folders' names; leave the column out"
             )
         return Source(name, tuple(folder.splits), folder.rows, settings)
+    if recordings:
+        raise DataError(
+            f"no recordings in {name!r}: give a folder that holds a folder a class of "
+            f"{', '.join(sorted(RECORDING_SUFFIXES))} files"
+        )
     tables = open_tables(name, settings.subset)
 
     def open_split(split: str) -> Rows:
@@ -131,3 +140,25 @@ def open_source(name: str, settings: DataSettings) -> Source:
         return table_rows(tables[split], settings, name=about, class_names=names)
 
     return Source(name, tuple(tables), open_split, settings)
+
+
+def _class_folders(name: str, *, recordings: bool) -> ClassFolders | None:
+    """The folders of a local data set, None where it is none of files.
+
+    Raises:
+        DataError: it holds recordings where images are wanted, or the other way round.
+    """
+    local = Path(name).expanduser()
+    if not local.is_dir():
+        return None
+    kinds = (IMAGE_SUFFIXES, RECORDING_SUFFIXES)
+    wanted, other = reversed(kinds) if recordings else kinds
+    found = find_class_folders(local, wanted)
+    if found is None and find_class_folders(local, other) is not None:
+        held = "images" if recordings else "an event camera's recordings"
+        asked, instead = ("events", "image") if recordings else ("image", "events")
+        raise DataError(
+            f"{name!r} holds {held}, and data.input is {asked}: set it to {instead}, or give other "
+            "data (the shipped config small-events is for recordings)"
+        )
+    return found

@@ -71,7 +71,7 @@ def export_head(bundle: Bundle, to: Format, path: Path) -> Exported:
 def _head(bundle: Bundle) -> ExactHead | IntegerHead:
     manifest = bundle.manifest
     weights = load_file(bundle.path(HEAD_WEIGHTS))
-    return reference_head(manifest.architecture, weights, manifest.preprocess.mean_colour)
+    return reference_head(manifest.architecture, weights, manifest.preprocess.taken_off)
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

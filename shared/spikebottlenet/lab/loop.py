@@ -197,7 +197,13 @@ def _batches(run: Run, epoch: int, generator: torch.Generator, among: Workers) -
     for step in range(steps):
         chosen = order[step * size : (step + 1) * size]
         images = torch.from_numpy(run.split.images[chosen.numpy()])  # alone these are in memory
-        crops = random_crop_flip(images, side=phase.side, pad=phase.pad, generator=generator)
+        crops = random_crop_flip(
+            images,
+            side=phase.side,
+            pad=phase.pad,
+            flip=run.schedule.flip,
+            generator=generator,
+        )
         normal, targets = mix(
             run.pixels.normalise(crops),
             labels[chosen],

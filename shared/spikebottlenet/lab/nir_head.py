@@ -9,7 +9,8 @@ states neurons in continuous time. Ours of leak a (below 1), threshold 1, become
 which by one step of forward Euler of dt gives u = a v + I, and neurons of leak 1 ``IF`` nodes with
 r = 1 / dt. dt is snnTorch's, 0.1 ms. Norms, threshold and the pixels' deviation are folded into the
 convolutions; edges into one node are summed, which is the shortcut. Input is the image [3, side,
-side], pixels 0 to 255 less ``mean_colour``, the same at every timestep.
+side], pixels 0 to 255 less ``mean_colour``, the same at every timestep; or a timestep's event frame
+[2, side, side].
 
 Two things NIR does not say. Its neurons reset to ``v_reset``; ours take the threshold off (soft
 reset) unless trained otherwise: the metadata ``reset`` says which, and a simulator has to be told.
@@ -66,7 +67,8 @@ def nir_head(bundle: Bundle, head: ExactHead | IntegerHead) -> NirHead:
     architecture = head.architecture
     _check(architecture)
     side = architecture.side
-    nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array([3, side, side]))}
+    frame = np.array([architecture.inputs, side, side])
+    nodes: dict[str, nir.NIRNode] = {"input": nir.Input(frame)}
     edges: list[tuple[str, str]] = []
     layers = head_layers(architecture)
     currents: list[list[str]] = []  # nodes whose sum is a layer's current

@@ -20,10 +20,11 @@ class Graph:
         self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))
         return name
 
-    def split(self, source: str, parts: int) -> list[str]:
-        """Append a node that cuts ``source`` into equal parts along its first axis."""
+    def split(self, source: str, parts: int, *, axis: int = 0, opset: int = 18) -> list[str]:
+        """Append a node that cuts ``source`` into equal parts along an axis."""
         names = [f"split_{len(self.nodes)}_{part}" for part in range(parts)]
-        self.nodes.append(helper.make_node("Split", [source], names, axis=0, num_outputs=parts))
+        told = {"num_outputs": parts} if opset >= 18 else {}  # before, as many as have names
+        self.nodes.append(helper.make_node("Split", [source], names, axis=axis, **told))
         return names
 
     def constant(self, name: str, value: object) -> str:

@@ -1,8 +1,9 @@
 """A bundle's head as an ONNX graph, written node by node from the layer description.
 
-Input ``pixels`` uint8 [B, side, side, 3]. Outputs ``spikes`` uint8 [T, B, C, H, W] and, for each
-neuron layer i, ``activity_i`` [B, H, W], what it sends on, summed over timesteps and channels:
-float32 from the exact head here, int32 from the 8-bit one (``lab.onnx_integer_head``).
+Input ``pixels`` uint8 [B, side, side, samples]: an image's red, green and blue, or darker and
+brighter of the first event frame, then of the next. Outputs ``spikes`` uint8 [T, B, C, H, W] and,
+for each neuron layer i, ``activity_i`` [B, H, W], what it sends on, summed over timesteps and
+channels: float32 from the exact head here, int32 from the 8-bit one (``lab.onnx_integer_head``).
 
 A graph of one timestep (``step``) has besides an input ``potential_i`` [B, C, H, W] for each layer,
 its membrane potential after the timestep before, and an output ``next_potential_i``.
@@ -34,9 +35,12 @@ def onnx_head(head: ExactHead | IntegerHead, *, step: bool = False) -> onnx.Mode
     one = graph.constant("one", np.float32(1.0))
     first_axis = graph.constant("first_axis", np.array([0], dtype=np.int64))
     channel_axis = graph.constant("channel_axis", np.array([1], dtype=np.int64))
-    colour = graph.constant("mean_colour", np.array(head.mean_colour, dtype=np.float32))
+    frames = architecture.frames
+    ground = np.tile(np.array(head.mean_colour, dtype=np.float32), frames)
+    colour = graph.constant("mean_colour", ground)
     image = graph.add("Sub", graph.add("Cast", "pixels", to=TensorProto.FLOAT), colour)
     image = graph.add("Transpose", image, perm=[0, 3, 1, 2])
+    images = [image] if frames == 1 else graph.split(image, frames, axis=1, opset=_OPSET)
     spikes: list[list[str]] = []
     every_current: list[list[str]] = []
     leaks: dict[float, str] = {}
@@ -46,13 +50,13 @@ def onnx_head(head: ExactHead | IntegerHead, *, step: bool = False) -> onnx.Mode
         for name in (*names, bias_name):
             if name is not None:
                 graph.constant(name, head.weights[name].contiguous().numpy())
-        constant_input = layer.synapses[0].source == IMAGE
+        seen = frames if layer.synapses[0].source == IMAGE else architecture.timesteps
         currents: list[str] = []
-        for t in range(1 if constant_input else architecture.timesteps):
+        for t in range(seen):
             parts = []
             for order, (synapse, name) in enumerate(zip(layer.synapses, names, strict=True)):
                 if synapse.source == IMAGE:
-                    source = image
+                    source = images[t]
                 elif synapse.membrane:
                     passed = every_current[synapse.source]
                     source = passed[min(t, len(passed) - 1)]
@@ -101,7 +105,9 @@ def onnx_head(head: ExactHead | IntegerHead, *, step: bool = False) -> onnx.Mode
     t, c, h, w = architecture.spike_shape
     outputs.insert(0, helper.make_tensor_value_info("spikes", TensorProto.UINT8, [t, "B", c, h, w]))
     pixels = helper.make_tensor_value_info(
-        "pixels", TensorProto.UINT8, ["B", architecture.side, architecture.side, 3]
+        "pixels",
+        TensorProto.UINT8,
+        ["B", architecture.side, architecture.side, architecture.samples],
     )
     model = helper.make_model(
         helper.make_graph(

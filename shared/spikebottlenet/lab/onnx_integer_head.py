@@ -75,13 +75,17 @@ class _Neurons(Graph):
             group=synapse.groups,
         )
 
-    def stem(self, head: IntegerHead, name: str, bias: str, synapse: Synapse) -> str:
-        """Currents of the pixels, by the exact head's float32 convolution."""
-        colour = self.constant("mean_colour", np.array(head.mean_colour, dtype=np.float32))
+    def stem(self, head: IntegerHead, name: str, bias: str, synapse: Synapse, frames: int) -> str:
+        """Currents [frames * B, H, W, C] of the pixels, by the exact head's float32 convolution."""
+        ground = np.tile(np.array(head.mean_colour, dtype=np.float32), frames)
+        colour = self.constant("mean_colour", ground)
         image = self.add("Sub", self.add("Cast", "pixels", to=TensorProto.FLOAT), colour)
+        image = self.add("Transpose", image, perm=[0, 3, 1, 2])
+        if frames > 1:
+            image = self.add("Concat", *self.split(image, frames, axis=1), axis=0)
         current = self.add(
             "Conv",
-            self.add("Transpose", image, perm=[0, 3, 1, 2]),
+            image,
             self.constant(name, head.weights[name].contiguous().numpy()),
             bias,
             kernel_shape=[synapse.kernel] * 2,
@@ -175,7 +179,7 @@ def onnx_integer_head(head: IntegerHead, *, step: bool = False) -> onnx.ModelPro
         current = ""
         for order, (synapse, name) in enumerate(zip(layer.synapses, names, strict=True)):
             if synapse.source == IMAGE:
-                current = graph.stem(head, str(name), bias, synapse)
+                current = graph.stem(head, str(name), bias, synapse, architecture.frames)
                 continue
             source = spikes[synapse.source]
             if synapse.membrane:
@@ -190,7 +194,7 @@ def onnx_integer_head(head: IntegerHead, *, step: bool = False) -> onnx.ModelPro
                 if order == 0
                 else graph.sum((current, 1.0, _ZERO), meaning, (1.0, _ZERO))
             )
-        constant = layer.synapses[0].source == IMAGE
+        constant = layer.synapses[0].source == IMAGE and architecture.frames < timesteps
         steps = [current] * timesteps if constant else graph.split(current, timesteps)
         many = timesteps > 1
         expanded = constant and many and index in passed_on
@@ -221,7 +225,9 @@ def onnx_integer_head(head: IntegerHead, *, step: bool = False) -> onnx.ModelPro
     graph.add("Transpose", last, output="spikes", perm=[0, 1, 4, 2, 3])
     outputs.insert(0, helper.make_tensor_value_info("spikes", TensorProto.UINT8, [t, "B", c, h, w]))
     pixels = helper.make_tensor_value_info(
-        "pixels", TensorProto.UINT8, ["B", architecture.side, architecture.side, 3]
+        "pixels",
+        TensorProto.UINT8,
+        ["B", architecture.side, architecture.side, architecture.samples],
     )
     model = helper.make_model(
         helper.make_graph(

@@ -36,7 +36,7 @@ def requantise(bundle: Bundle, folder: Path, bits: int = EIGHT) -> Manifest:
         ConfigError: its leak is not one that such a head can have.
     """
     manifest = bundle.manifest
-    architecture, colour = manifest.architecture, manifest.preprocess.mean_colour
+    architecture, colour = manifest.architecture, manifest.preprocess.taken_off
     weights = load_file(bundle.path(HEAD_WEIGHTS))
     head = reference_head(architecture, weights, colour)
     if not isinstance(head, ExactHead):

@@ -24,7 +24,9 @@ from spikebottlenet.model.backbones import (
 from spikebottlenet.model.layers import (
     IMAGE,
     POOL_STRIDE,
+    SIGNS,
     Gate,
+    Input,
     NeuronLayer,
     Reset,
     Residual,
@@ -39,7 +41,8 @@ STAGES = 4  # of a ResNet
 _MOST_STAGES = 13
 # Fields that came later: left out of what is written while at their default, so that manifests of
 # before keep their fingerprint and older versions read newer bundles that do not need them.
-_LATER = ("backbone", "stem", "reset", "residual", "tail", "thresholds", "leaks")
+_LATER = ("backbone", "stem", "reset", "residual", "tail", "thresholds", "leaks", "input")
+_CHANNELS = {Input.IMAGE: 3, Input.EVENTS: SIGNS}
 
 
 class Architecture(Settings):
@@ -61,6 +64,7 @@ class Architecture(Settings):
     tail: TailKind = TailKind.ANN
     thresholds: tuple[float, ...] = ()  # of each layer of the head, where they were learned
     leaks: tuple[float, ...] = ()
+    input: Input = Input.IMAGE
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -97,6 +101,21 @@ class Architecture(Settings):
         }
 
     @property
+    def frames(self) -> int:
+        """Frames that one input holds: an image is one, of events there is one a timestep."""
+        return self.timesteps if self.input is Input.EVENTS else 1
+
+    @property
+    def inputs(self) -> int:
+        """Channels of a frame."""
+        return _CHANNELS[self.input]
+
+    @property
+    def samples(self) -> int:
+        """Samples of one site of an input, all its frames': what arrays of pixels end in."""
+        return self.frames * self.inputs
+
+    @property
     def stages(self) -> tuple[StageShape, ...]:
         """All stages of the un-cut network."""
         return stage_shapes(self.backbone, self.width)
@@ -124,7 +143,7 @@ class Architecture(Settings):
     @property
     def cut_side(self) -> int:
         """Sites that those features are wide."""
-        stem = stem_shape(self.backbone, self.stem, self.width)
+        stem = stem_shape(self.backbone, self.stem, self.width, self.inputs)
         strides = [stem.convolution.stride, POOL_STRIDE if stem.pool else 1]
         for stage in self.stages[: self.after_stage]:
             strides += [c.stride for _, block in stage.blocks for c in block.convolutions]
@@ -175,7 +194,9 @@ def stage_side(image_side: int, stage: int) -> int:
 def head_layers(architecture: Architecture) -> tuple[NeuronLayer, ...]:
     """Neuron layers of the head in the order they run; the last one is the bottleneck."""
     head = _Head(architecture)
-    stem = stem_shape(architecture.backbone, architecture.stem, architecture.width)
+    stem = stem_shape(
+        architecture.backbone, architecture.stem, architecture.width, architecture.inputs
+    )
     head.add("act1", head.convolution(IMAGE, stem.convolution, "conv1", "bn1"), pool=stem.pool)
     for stage in architecture.stages[: architecture.after_stage]:
         for name, block in stage.blocks:

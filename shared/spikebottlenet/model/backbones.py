@@ -95,15 +95,15 @@ _MOBILENET_BLOCKS = (
 )
 
 
-def stem_shape(backbone: Backbone, stem: Stem, width: int) -> StemShape:
+def stem_shape(backbone: Backbone, stem: Stem, width: int, inputs: int = 3) -> StemShape:
     """The stem of a network of this width; MobileNet's has half its channels."""
     mobile = backbone is Backbone.MOBILENET_V1
     outputs = width // 2 if mobile else width
     if stem is Stem.CIFAR:
-        return StemShape(ConvolutionShape(3, outputs, 3, 1), pool=False)
+        return StemShape(ConvolutionShape(inputs, outputs, 3, 1), pool=False)
     if mobile:
-        return StemShape(ConvolutionShape(3, outputs, 3, 2), pool=False)
-    return StemShape(ConvolutionShape(3, outputs, 7, 2), pool=True)
+        return StemShape(ConvolutionShape(inputs, outputs, 3, 2), pool=False)
+    return StemShape(ConvolutionShape(inputs, outputs, 7, 2), pool=True)
 
 
 @cache

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.model.architecture import IMAGE, Architecture, NeuronLayer, head_layers
-from spikebottlenet.model.head import SpikingHead, sent_on
+from spikebottlenet.model.head import SpikingHead, by_frame, sent_on
 from spikebottlenet.model.neuron import LIFParams, rollout
 
 _EXACT_BITS = 24
@@ -34,21 +34,25 @@ _NORM_EPSILON = 1e-5  # of nn.BatchNorm2d
 
 @dataclass(frozen=True)
 class PixelScale:
-    """How training saw pixels: mean and deviation of pixels / 255, RGB."""
+    """How training saw samples: mean and deviation of samples / 255, of each channel of a frame."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
     @property
-    def mean_colour(self) -> tuple[int, int, int]:
-        """Mean pixel as whole numbers: what is taken off, and what transparency shows."""
-        red, green, blue = (round(_PIXEL_MAX * channel) for channel in self.mean)
-        return red, green, blue
+    def mean_colour(self) -> tuple[int, ...]:
+        """Mean sample of each channel as a whole number: what is taken off."""
+        return tuple(round(_PIXEL_MAX * channel) for channel in self.mean)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """Map uint8 [B, H, W, 3] to float32 channels-last [B, 3, H, W]: (x / 255 - mean) / std."""
-        scaled = images.to(torch.float32) / _PIXEL_MAX - torch.tensor(self.mean)
-        return (scaled / torch.tensor(self.std)).permute(0, 3, 1, 2)
+        """Map uint8 [B, H, W, C] to float32 channels-last [B, C, H, W]: (x / 255 - mean) / std.
+
+        C is the channels of one frame or of several.
+        """
+        frames = images.shape[-1] // len(self.mean)
+        mean, deviation = (torch.tensor(each).repeat(frames) for each in (self.mean, self.std))
+        scaled = images.to(torch.float32) / _PIXEL_MAX - mean
+        return (scaled / deviation).permute(0, 3, 1, 2)
 
 
 def parameter_names(layer: NeuronLayer) -> tuple[list[str | None], str]:
@@ -209,21 +213,21 @@ Fire = Callable[[torch.Tensor, NeuronLayer], torch.Tensor]
 
 def run_layers(
     architecture: Architecture,
-    mean_colour: tuple[int, int, int],
+    mean_colour: tuple[int, ...],
     pixels: torch.Tensor,
     current: Current,
     fire: Fire,
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Run a folded head's layers on uint8 pixels [B, side, side, 3].
+    """Run a folded head's layers on uint8 pixels [B, side, side, samples].
 
-    ``current`` maps a layer and what its synapses see, [T * B, C, H, W] each (the image: [B, 3, H,
+    ``current`` maps a layer and what its synapses see, [T * B, C, H, W] each (an image: [B, 3, H,
     W]), to its current; ``fire`` maps currents [T, B, C, H, W] of a layer to spikes. Returns spikes
     uint8 [T, B, C, H, W] and, for each layer, what it sends on, summed over timesteps and channels
     [B, H, W].
     """
-    timesteps = architecture.timesteps
-    image = pixels.to(torch.float32) - torch.tensor(mean_colour, dtype=torch.float32)
-    image = image.permute(0, 3, 1, 2)
+    timesteps, frames = architecture.timesteps, architecture.frames
+    colour = torch.tensor(mean_colour, dtype=torch.float32).repeat(frames)
+    image = by_frame((pixels.to(torch.float32) - colour).permute(0, 3, 1, 2), frames)
     spikes: list[torch.Tensor] = []
     currents: list[torch.Tensor] = []
     for layer in head_layers(architecture):
@@ -232,7 +236,7 @@ def run_layers(
             for s in layer.synapses
         ]
         found = current(layer, sources)
-        if layer.synapses[0].source == IMAGE:
+        if layer.synapses[0].source == IMAGE and frames < timesteps:
             found = found.expand(timesteps, *found.shape).flatten(0, 1)
         fired = fire(found.unflatten(0, (timesteps, -1)), layer).flatten(0, 1)
         currents.append(found)
@@ -247,10 +251,10 @@ class ExactHead:
 
     architecture: Architecture
     weights: dict[str, torch.Tensor]
-    mean_colour: tuple[int, int, int]
+    mean_colour: tuple[int, ...]  # of a frame's channels
 
     def run(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Run uint8 pixels [B, side, side, 3].
+        """Run uint8 pixels [B, side, side, samples].
 
         Returns spikes uint8 [T, B, C, H, W] and, for each neuron layer, what it sends on, summed
         over timesteps and channels [B, H, W].

@@ -50,10 +50,23 @@ def sent_on(
     return fired
 
 
+def by_frame(images: torch.Tensor, frames: int) -> torch.Tensor:
+    """Inputs [B, frames * C, H, W] frame by frame: [frames * B, C, H, W]."""
+    if frames == 1:
+        return images
+    parted: torch.Tensor = images.unflatten(1, (frames, -1)).transpose(0, 1).flatten(0, 1)
+    return parted.contiguous(memory_format=torch.channels_last)
+
+
 def _scaled(part: torch.Tensor, factor: torch.Tensor | float) -> torch.Tensor:
     if isinstance(factor, float):
         return part if factor == 1.0 else part * factor
     return (part * factor).to(part.dtype)
+
+
+def _first_weight(layers: Sequence[NeuronLayer]) -> str:
+    (name,) = (s.convolution for layer in layers for s in layer.synapses if s.source == IMAGE)
+    return f"{name}.weight"
 
 
 def _key(name: str) -> str:
@@ -76,6 +89,7 @@ class SpikingHead(nn.Module):
     ) -> None:
         super().__init__()
         self.timesteps = architecture.timesteps
+        self.frames = architecture.frames
         self.weight_bits = weight_bits
         self.layers = head_layers(architecture)
         self.convolutions = nn.ModuleDict()
@@ -100,7 +114,11 @@ class SpikingHead(nn.Module):
         )
 
     def forward(self, images: torch.Tensor) -> HeadOutput:
-        """Run normalised images [B, 3, H, W]; the first current is computed once for all T."""
+        """Run normalised images [B, 3, H, W], or event frames [B, T * 2, H, W].
+
+        An image's first current is computed once for all T.
+        """
+        images = by_frame(images, self.frames)
         spikes: list[torch.Tensor] = []
         currents: list[torch.Tensor] = []
         for index, layer in enumerate(self.layers):
@@ -137,7 +155,7 @@ class SpikingHead(nn.Module):
             seen = self._as_integers(weight, norm, self._threshold(index))
             current = functional_call(convolution, {"weight": seen}, source)
         current = norm(current)
-        if synapse.source == IMAGE:
+        if synapse.source == IMAGE and self.frames < self.timesteps:
             current = current.repeat(self.timesteps, 1, 1, 1)
         return current  # type: ignore[no-any-return]  # modules are untyped
 
@@ -177,7 +195,15 @@ class SpikingHead(nn.Module):
         )
 
     def load_uncut(self, weights: dict[str, torch.Tensor]) -> None:
-        """Start from an un-cut network's weights; the encoder keeps its own."""
+        """Start from an un-cut network's weights; the encoder keeps its own.
+
+        That network's first convolution has weights for each event frame, of which this head's are
+        the mean.
+        """
+        if self.frames > 1:
+            first = _first_weight(self.layers)
+            mean = weights[first].unflatten(1, (self.frames, -1)).mean(1)
+            weights = weights | {first: mean}
         for modules in (self.convolutions, self.norms):
             for key, module in modules.items():
                 prefix = key.replace("/", ".") + "."

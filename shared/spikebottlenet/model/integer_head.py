@@ -109,10 +109,10 @@ class IntegerHead:
 
     architecture: Architecture
     weights: dict[str, torch.Tensor]
-    mean_colour: tuple[int, int, int]
+    mean_colour: tuple[int, ...]  # of a frame's channels
 
     def run(self, pixels: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """Run uint8 pixels [B, side, side, 3].
+        """Run uint8 pixels [B, side, side, samples].
 
         Returns spikes uint8 [T, B, C, H, W] and, for each neuron layer, its spikes summed over
         timesteps and channels [B, H, W].
@@ -162,7 +162,7 @@ class IntegerHead:
 
 
 def reference_head(
-    architecture: Architecture, weights: dict[str, torch.Tensor], mean_colour: tuple[int, int, int]
+    architecture: Architecture, weights: dict[str, torch.Tensor], mean_colour: tuple[int, ...]
 ) -> ExactHead | IntegerHead:
     """The head of a bundle's ``head.safetensors``, by the type of its weights."""
     integer = any(tensor.dtype == torch.int8 for tensor in weights.values())

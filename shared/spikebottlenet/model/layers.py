@@ -3,8 +3,16 @@
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-IMAGE = -1  # source of the first synapse: the image, not a neuron layer
+IMAGE = -1  # source of the first synapse: the image or event frame, not a neuron layer
+SIGNS = 2  # channels of an event frame: darker, brighter
 POOL_KERNEL, POOL_STRIDE = 3, 2  # sites; of the ``imagenet`` stem, padded by 1
+
+
+class Input(StrEnum):
+    """What the first convolution sees."""
+
+    IMAGE = "image"  # one image of red, green and blue, the same at every timestep
+    EVENTS = "events"  # of an event camera: at timestep t the t-th frame, darker and brighter
 
 
 class Residual(StrEnum):

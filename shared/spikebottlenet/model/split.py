@@ -39,7 +39,9 @@ class SplitNetwork(nn.Module):
         )
 
     def forward(self, images: torch.Tensor, timesteps: int) -> SplitOutput:
-        """Run images [B, 3, H, W]; the tail sees the first ``timesteps`` timesteps."""
+        """Run images [B, 3, H, W] or event frames [B, T * 2, H, W]; of the head's timesteps the
+        tail sees the first ``timesteps``.
+        """
         spikes, rates = self.head(images)
         features = self.tail.decoder(spikes[:timesteps])
         return SplitOutput(self.tail.classify(features), features, spikes, rates)

@@ -21,10 +21,18 @@ def _relu() -> nn.Module:
 class UncutNetwork(nn.Module):
     """A backbone as an ordinary network; a cut is the number of the stage before it, from 1."""
 
-    def __init__(self, backbone: Backbone, stem: Stem, *, width: int, classes: int) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        stem: Stem,
+        *,
+        width: int,
+        classes: int,
+        inputs: int = 3,  # channels: an image's, or those of all event frames together
+    ) -> None:
         super().__init__()
         self.backbone = backbone
-        first = stem_shape(backbone, stem, width)
+        first = stem_shape(backbone, stem, width, inputs)
         stages = stage_shapes(backbone, width)
         self.conv1 = make_convolution(first.convolution)
         self.bn1 = nn.BatchNorm2d(first.convolution.outputs)
@@ -38,7 +46,10 @@ class UncutNetwork(nn.Module):
         self.fc = nn.Linear(stages[-1].outputs, classes)
 
     def features(self, x: torch.Tensor, cut: int) -> torch.Tensor:
-        """Run images [B, 3, H, W] up to the end of stage ``cut`` (ReLU features there)."""
+        """Run images [B, 3, H, W] up to the end of stage ``cut`` (ReLU features there).
+
+        Event frames [B, T * 2, H, W] it sees all at once.
+        """
         x = self.pool(self.act1(self.bn1(self.conv1(x))))
         for name in self.stages[:cut]:
             x = self.get_submodule(name)(x)
@@ -64,4 +75,5 @@ def uncut_network(architecture: Architecture) -> UncutNetwork:
         architecture.stem,
         width=architecture.width,
         classes=architecture.classes,
+        inputs=architecture.samples,
     )

@@ -17,7 +17,7 @@ from spikebottlenet.model.architecture import Architecture, head_layers
 from spikebottlenet.plan.networks import cut_architectures, load_head
 from spikebottlenet.plan.profile import EdgeSide, FileCost, HeadCost, Ms, StageTime
 from spikebottlenet.plan.uncut import PARTS, WHOLE, input_shape, on_onnx, uncut_network
-from spikebottlenet.preprocess import read_image
+from spikebottlenet.preprocess import read_input
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead
 
@@ -35,7 +35,7 @@ def measure_edge(
     cuts = cut_architectures(own)
     heads = [load_head(bundle, cut, subject.folder, threads=threads) for cut in cuts]
     work: dict[str, Work] = {
-        "preprocess": lambda: read_image(files[next(at) % len(files)], wanted),
+        "preprocess": lambda: read_input(files[next(at) % len(files)], wanted),
         "encode": lambda: codec.encode_spikes(subject.spikes[next(at)]),
         "exit": lambda: edge_exit.classify(subject.spikes[next(at)][:, None]),
     }

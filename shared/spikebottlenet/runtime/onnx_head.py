@@ -42,7 +42,7 @@ class OnnxHead:
         except Exception as error:  # onnxruntime's errors share no root but Exception
             raise BundleError(f"cannot load {path}: {error}") from error
         self._path = path
-        self._side = architecture.side
+        self._shape = (architecture.side, architecture.side, architecture.samples)
         self._fan_out = [outflow.ravel().astype(np.float64) for outflow in fan_out(architecture)]
         self._macs = stem_macs(architecture)
         self._fixed = float(fixed_accumulates(architecture))
@@ -54,16 +54,16 @@ class OnnxHead:
             BundleError: the graph loads and does not run.
         """
         try:
-            self.run(np.zeros((1, self._side, self._side, 3), dtype=np.uint8))
+            self.run(np.zeros((1, *self._shape), dtype=np.uint8))
         except Exception as error:  # as above
             raise BundleError(f"cannot run {self._path}: {error}") from error
 
     def outputs(self, pixels: npt.NDArray[np.uint8]) -> list[Any]:
-        """The bare graph: spikes and every layer's activity, for pixels [B, side, side, 3]."""
+        """The bare graph: spikes and every layer's activity, for pixels as ``run``'s."""
         return list(self._session.run(None, {"pixels": pixels}))
 
     def run(self, pixels: npt.NDArray[np.uint8]) -> HeadResult:
-        """Run pixels [B, side, side, 3]."""
+        """Run pixels [B, side, side, samples]: an image's three, or two for each event frame."""
         spikes, *activity = self.outputs(pixels)
         images = len(pixels)
         accumulates = np.full(images, self._fixed)

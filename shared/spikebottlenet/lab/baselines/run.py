@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ from spikebottlenet.lab.baselines.whole import whole_point
 from spikebottlenet.lab.data_classes import match_classes
 from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.results import Point, add_points
+from spikebottlenet.model.layers import Input
+
+log = logging.getLogger(__name__)
 
 LOG = "baselines.jsonl"
 
@@ -88,8 +92,8 @@ def run_baselines(ground: Ground, choice: Choice, *, command: str) -> Iterator[P
             "top1": point.top1,
             "payload_bytes_mean": point.payload_bytes_mean,
         }
-        with (ground.run / LOG).open("a", encoding="utf-8") as log:
-            log.write(json.dumps(line) + "\n")
+        with (ground.run / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
         yield point
 
 
@@ -105,7 +109,10 @@ def _points(ground: Ground, choice: Choice, command: str) -> Iterator[Point]:
         yield from edge_only_points(ground, log=LOG, command=command)
     if Kind.FEATURES in choice.kinds:
         yield from features_points(ground, log=LOG, command=command)
-    if Kind.IMAGE in choice.kinds:
+    events = ground.architecture.input is Input.EVENTS
+    if Kind.IMAGE in choice.kinds and events:
+        log.warning("image files are left out: the run is of event frames")
+    elif Kind.IMAGE in choice.kinds:
         yield from image_points(
             ground, qualities=choice.qualities, log=LOG, command=command, threads=choice.threads
         )

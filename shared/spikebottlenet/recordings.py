@@ -1,5 +1,7 @@
 """Recordings of event cameras: every change of brightness as a time, a place and a sign.
 
+A recording's format is told by its first bytes; what does not begin as an AEDAT file is a ``.bin``.
+
     AEDAT 4    read by the library ``aedat`` (extra ``events``)
     AEDAT 3.1  packets: little-endian header of 28 bytes (uint16 type, uint16 source, uint32 bytes
                of an event, offset of its time, overflow, capacity, number, valid), then events of
@@ -12,24 +14,29 @@
 Sources: inivation's AEDAT file formats; Orchard et al., "Converting Static Image Datasets to
 Spiking Neuromorphic Datasets Using Saccades", 2015. A set sign bit is read as brighter; places are
 as stored. The plain formats are read here: libraries that know them are GPL, or bring audio tools.
+
+Recordings are hostile input: at most ``MAX_EVENTS`` are taken up, whatever a file unpacks to.
 """
 
 import struct
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from spikebottlenet.errors import ConfigError, DataError
+from spikebottlenet.errors import ConfigError, ImageError, TooLargeError
 
-RECORDING_SUFFIXES = frozenset({".aedat", ".aedat2", ".aedat3", ".aedat4", ".bin"})
 _MAGIC, _AEDAT4 = b"#!AER-DAT", b"#!AER-DAT4"
 _END_OF_HEADER = b"#!END-HEADER"
 _POLARITY = 1  # event type
 _PACKET = struct.Struct("<HHIIIIII")
 _DVS128_SIDE = 128
 _OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
+MAX_EVENTS = 5_000_000  # of one recording; some 100 bytes each while it is read
+_IN_ORDER = 0.9  # of a .bin's events are not before the one before; half of random bytes
 
 
 class Recording(NamedTuple):
@@ -43,27 +50,23 @@ class Recording(NamedTuple):
     height: int
 
 
-def read_recording(path: Path) -> Recording:
-    """Read a recording, its format told by its first bytes and its name.
+def read_recording(data: bytes) -> Recording:
+    """Read the bytes of a recording's file.
 
     Raises:
-        DataError: not a recording of a known format, cut short, or without events.
+        ImageError: not a recording of a known format, cut short, or without events.
+        TooLargeError: more than ``MAX_EVENTS``.
         ConfigError: it is AEDAT 4, and the extra ``events`` is not installed.
     """
     try:
-        data = path.read_bytes()
-        if data.startswith(_AEDAT4):
-            found = _aedat4(path)
-        elif data.startswith((_MAGIC + b"3", _MAGIC + b"2")):
-            found = _aedat3(data) if data.startswith(_MAGIC + b"3") else _aedat2(data)
-        elif data.startswith(_MAGIC) or path.suffix.lower() != ".bin":
-            raise ValueError(f"it starts with {data[:12]!r}, wanted AEDAT 2, 3.1 or 4, or .bin")
-        else:
-            found = _bin(data)
+        found = _reader(data)(data)
         if not len(found.x):
             raise ValueError("it has no events")
     except (OSError, ValueError) as error:
-        raise DataError(f"cannot read recording {path}: {error}") from error
+        raise ImageError(
+            f"recording of {len(data)} bytes cannot be read: {error}; "
+            "wanted AEDAT 2.0, 3.1 or 4, or N-Caltech101's .bin"
+        ) from error
     order = np.argsort(found.microseconds, kind="stable")
     return found._replace(
         microseconds=found.microseconds[order],
@@ -71,6 +74,25 @@ def read_recording(path: Path) -> Recording:
         y=found.y[order],
         brighter=found.brighter[order],
     )
+
+
+def _reader(data: bytes) -> Callable[[bytes], Recording]:
+    if data.startswith(_AEDAT4):
+        return _aedat4
+    if data.startswith(_MAGIC + b"3"):
+        return _aedat3
+    if data.startswith(_MAGIC + b"2"):
+        return _aedat2
+    if data.startswith(_MAGIC):
+        raise ValueError(f"it starts with {data[:12]!r}")
+    return _bin
+
+
+def _check_count(events: int) -> None:
+    if events > MAX_EVENTS:
+        raise TooLargeError(
+            f"recording has {events} events or more, wanted at most {MAX_EVENTS}: cut it shorter"
+        )
 
 
 def _recording(
@@ -89,23 +111,31 @@ def _recording(
     return Recording(times, columns, rows, brighter.astype(np.bool_), width, height)
 
 
-def _aedat4(path: Path) -> Recording:
+def _aedat4(data: bytes) -> Recording:
     try:
         import aedat
     except ModuleNotFoundError as error:
         raise ConfigError("aedat is not installed: pip install 'spikebottlenet[events]'") from error
-    try:
-        decoder = aedat.Decoder(path)
-        streams = decoder.id_to_stream().items()
-        chosen = next((key for key, about in streams if about["type"] == "events"), None)
-        if chosen is None:
-            raise ValueError("it has no stream of events")
-        about = decoder.id_to_stream()[chosen]
-        packets = [part["events"] for part in decoder if part["stream_id"] == chosen]
-    except (ValueError, OSError):
-        raise
-    except Exception as error:  # the library's own errors are plain exceptions
-        raise ValueError(str(error)) from error
+    packets, count = list[Any](), 0
+    with tempfile.NamedTemporaryFile(suffix=".aedat4") as file:  # the library takes paths alone
+        file.write(data)
+        file.flush()
+        try:
+            decoder = aedat.Decoder(Path(file.name))
+            streams = decoder.id_to_stream().items()
+            chosen = next((key for key, about in streams if about["type"] == "events"), None)
+            if chosen is None:
+                raise ValueError("it has no stream of events")
+            about = decoder.id_to_stream()[chosen]
+            for part in decoder:
+                if part["stream_id"] == chosen:
+                    packets.append(part["events"])
+                    count += len(packets[-1])
+                    _check_count(count)
+        except (ValueError, OSError, TooLargeError):
+            raise
+        except Exception as error:  # the library's own errors are plain exceptions
+            raise ValueError(str(error)) from error
     if not packets:
         raise ValueError("it has no events")
     events = np.concatenate(packets)
@@ -131,6 +161,7 @@ def _aedat3(data: bytes) -> Recording:
     lines, start = _header_lines(data)
     if _END_OF_HEADER not in lines:
         raise ValueError(f"its header lacks {_END_OF_HEADER.decode()}")
+    _check_count((len(data) - start) // 8)
     parts, times = list[npt.NDArray[np.uint32]](), list[npt.NDArray[np.int64]]()
     while start < len(data):
         header = data[start : start + _PACKET.size].ljust(_PACKET.size, b"\xff")
@@ -156,6 +187,7 @@ def _aedat2(data: bytes) -> Recording:
     lines, start = _header_lines(data)
     if (len(data) - start) % 8:
         raise ValueError(f"it is cut short: {(len(data) - start) % 8} bytes after the last event")
+    _check_count((len(data) - start) // 8)
     words = np.frombuffer(data, dtype=">u4", offset=start).reshape(-1, 2).astype(np.uint32)
     address, time = words[:, 0], words[:, 1]
     chip = b" ".join(line for line in lines if b"AEChip" in line or b"HardwareInterface" in line)
@@ -174,10 +206,19 @@ def _aedat2(data: bytes) -> Recording:
 
 def _bin(data: bytes) -> Recording:
     if len(data) % 5:
-        raise ValueError(f"it has {len(data)} bytes, wanted 5 an event: it is cut short")
+        raise ValueError(
+            f"it starts with {data[:8]!r}, which is no AEDAT, and its bytes are not 5 an event: it "
+            "is another kind of file, or cut short"
+        )
+    _check_count(len(data) // 5)
     events = np.frombuffer(data, dtype=np.uint8).reshape(-1, 5).astype(np.int64)
     time = (events[:, 2] & 0x7F) << 16 | events[:, 3] << 8 | events[:, 4]
     overflow = events[:, 1] == _OVERFLOW_Y
     time += _OVERFLOW_US * np.cumsum(overflow)
-    kept = events[~overflow]
-    return _recording(time[~overflow], kept[:, 0], kept[:, 1], kept[:, 2] >> 7)
+    kept, time = events[~overflow], time[~overflow]
+    if len(time) > 1 and float((np.diff(time) >= 0).mean()) < _IN_ORDER:
+        raise ValueError(
+            f"it starts with {data[:8]!r}, which is no AEDAT, and read as 5 bytes an event its "
+            "times are in no order: it is another kind of file"
+        )
+    return _recording(time, kept[:, 0], kept[:, 1], kept[:, 2] >> 7)
