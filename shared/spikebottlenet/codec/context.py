@@ -21,6 +21,8 @@ Decoding is the exact reverse of encoding, so a payload that leaves the decoder 
 ``encode`` writes: nothing is encoded again to prove it. Trailing zero bytes are left out.
 """
 
+from functools import partial
+
 import constriction
 import numpy as np
 
@@ -63,7 +65,7 @@ def decode(payload: bytes, model: ContextModel, timesteps: int) -> Sites:
         room = model.rooms.pop()
     except IndexError:
         room = Room(model)
-    sites = room.decode(lambda chances: coder.decode(categorical, chances), timesteps)
+    sites = room.decode(partial(coder.decode, categorical), timesteps)
     model.rooms.append(room)
     if not coder.is_empty():
         raise CorruptFrameError("payload is not the code of any spikes: resend it")

@@ -26,12 +26,6 @@ class Step(NamedTuple):
     base: Exact
     onto: Exact
 
-    def take(self) -> None:
-        """Add it."""
-        self.spikes.take(self.fields, 0, self.around, "clip")
-        np.matmul(self.rows, self.weights, self.product)
-        np.add(self.base, self.product, self.onto)
-
 
 class Pass(NamedTuple):
     """Sites that are coded at once: half of the channels at one colour's places."""
@@ -60,13 +54,17 @@ class Room:
 
     def decode(self, symbols: Callable[[Chances], npt.NDArray[np.int32]], timesteps: int) -> Sites:
         """Decode so many timesteps from 0 on, given what draws symbols by their chances."""
+        # Names of a function's own cost a tenth of a pass less than those of objects.
+        matmul, add, copyto, chances_of = np.matmul, np.add, np.copyto, self._table.take
         for passes in self._passes[:timesteps]:
-            for one in passes:
-                for step in one.steps:
-                    step.take()
-                np.copyto(one.integers, one.logits, "unsafe")
-                self._table.take(one.flat, 0, one.chances, "clip")
-                one.spikes[:] = symbols(one.chances).reshape(one.spikes.shape)
+            for steps, logits, integers, flat, chances, spikes in passes:
+                for known, fields, around, rows, weights, product, base, onto in steps:
+                    known.take(fields, 0, around, "clip")
+                    matmul(rows, weights, product)
+                    add(base, product, onto)
+                copyto(integers, logits, "unsafe")
+                chances_of(flat, 0, chances, "clip")
+                spikes[:] = symbols(chances).reshape(spikes.shape)
         return self._model.sites(self._near[:timesteps])
 
     def _of_timestep(self, t: int) -> list[Pass]:
