@@ -16,9 +16,15 @@ from spikebottlenet.errors import DataError
 from spikebottlenet.lab.report.build import build
 from spikebottlenet.lab.report.figures import drops
 from spikebottlenet.lab.report.frontier import Mark, front
+from spikebottlenet.lab.report.markdown import markdown
 from spikebottlenet.lab.report.page import html_page
 from spikebottlenet.lab.report.runs import read_groups, run_names
-from spikebottlenet.lab.report.tables import confusion_table, cut_table, missing_lines
+from spikebottlenet.lab.report.tables import (
+    confusion_table,
+    cut_table,
+    missing_lines,
+    tail_table,
+)
 from spikebottlenet.lab.report.targets import Verdict, verdicts
 from spikebottlenet.lab.report.write import write_report
 from spikebottlenet.lab.results import Method, add_points, read_results
@@ -166,6 +172,17 @@ def test_what_was_not_measured_is_said(tmp_path: Path) -> None:
     assert "total drop is not known" in said
     full = read_groups([write_run(tmp_path / "full", [spikes(73, 190, 60), *rivals()])])
     assert missing_lines(full[0]) == ()
+
+
+def test_an_integer_tail_stands_beside_the_float_one(tmp_path: Path) -> None:
+    plain, eight = spikes(70, 190, 60), spikes(71, 190, 60, int8_tail_top1=70.8, setting="other")
+    (with_one,) = read_groups([write_run(tmp_path / "both", [plain, eight])])
+    ((_, *figures),) = tail_table(with_one).rows
+    assert figures == ["71.00", "70.80", "-0.20"]
+    (without,) = read_groups([write_run(tmp_path / "plain", [plain])])
+    title = "Tail on 8-bit integers"
+    assert title in markdown(build([with_one]))
+    assert title not in markdown(build([without]))
 
 
 def test_near_classes_are_counted_both_ways(tmp_path: Path) -> None:

@@ -16,7 +16,10 @@ _KILLED_BY = 128  # exit status of a process that a signal ended, less its numbe
 
 def train(
     config: Annotated[
-        str, typer.Argument(help="YAML of settings, or a shipped one: 'small' for a few images of your own")
+        str,
+        typer.Argument(
+            help="YAML of settings, or a shipped one: 'small' for a few images of your own"
+        ),
     ],
     out: Annotated[
         Path, typer.Option(help="folder of checkpoints, logs and, at the end, bundle/")

@@ -40,7 +40,7 @@ def bundle_points(
 ) -> tuple[Point, Point]:
     """The cut network's point, and that of its edge exit with nothing sent."""
     architecture = bundle.manifest.architecture
-    bits = head_bits(bundle)
+    bits, integers = head_bits(bundle), found.int8_tail_top1
     macs, adds = witness.macs / witness.images, witness.accumulates / witness.images
     head = head_estimates(architecture, macs, adds)
     cut = Point(
@@ -60,6 +60,7 @@ def bundle_points(
         by_timesteps=witness.by_timesteps(),
         uncut_top1=None if uncut_top1 is None else round(uncut_top1, 3),
         edge_exit_top1=round(found.edge_exit_top1, 3),
+        int8_tail_top1=None if integers is None else round(integers, 3),
         head_bits=bits,
         head_bytes=bundle.path(HEAD_ONNX).stat().st_size,
         confusion=mistakes(witness.confusion),

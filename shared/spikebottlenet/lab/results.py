@@ -111,6 +111,7 @@ class Point(Settings):
     by_timesteps: tuple[Prefix, ...] = ()
     uncut_top1: Percent | None = None
     edge_exit_top1: Percent | None = None
+    int8_tail_top1: Percent | None = None  # by the tail on 8-bit integers; ``top1`` is float32's
     head_bits: int | None = None  # of the head's weights
     head_bytes: int | None = None  # of the head's file
     confusion: tuple[tuple[int, int, int], ...] = ()  # (true class, answer, images), wrong ones

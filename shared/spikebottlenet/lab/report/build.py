@@ -22,6 +22,7 @@ from spikebottlenet.lab.report.tables import (
     missing_lines,
     points_table,
     provenance_table,
+    tail_table,
     target_table,
     timestep_table,
 )
@@ -57,6 +58,8 @@ def _section(group: Group, key: str) -> Section:
     blocks += _frontiers(group, key)
     if own:
         blocks.append(target_table(verdicts(group), _target_note(group)))
+        if any(each.point.int8_tail_top1 is not None for each in own):
+            blocks.append(tail_table(group))
         blocks += _rates(own, key)
         blocks += [
             Folded(f"Near classes: {each.title}", (confusion_table(group, each),))

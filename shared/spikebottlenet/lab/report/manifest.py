@@ -43,6 +43,7 @@ def manifest_results(folder: Path) -> Results:
         energy=(head_estimate(architecture, measured.edge_compute_uj),),
         uncut_top1=measured.uncut_top1,
         edge_exit_top1=measured.edge_exit_top1,
+        int8_tail_top1=measured.int8_tail_top1,
         head_bytes=bundle.path(HEAD_ONNX).stat().st_size,
         log=_LOG if bundle.path(_LOG).is_file() else "manifest.yaml",
         command=_command(name, measured),

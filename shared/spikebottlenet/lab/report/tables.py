@@ -143,6 +143,18 @@ def timestep_table(group: Group) -> Table:
     return Table("By timesteps received", columns, tuple(rows), frozenset({1, 2, 3}))
 
 
+def tail_table(group: Group) -> Table:
+    """Each network's tail on 8-bit integers beside the same in float32; no row without one."""
+    rows = [
+        (own.title, percent(own.point.top1), percent(found), f"{found - own.point.top1:+.2f}")
+        for own in group.of(Method.SPIKES)
+        if (found := own.point.int8_tail_top1) is not None
+    ]
+    columns = ("network", "float32 tail, top-1 %", "8-bit tail, top-1 %", "difference")
+    note = "The 8-bit tail is what `cloud-node` runs on a processor."
+    return Table("Tail on 8-bit integers", columns, tuple(rows), frozenset({1, 2, 3}), note)
+
+
 def confusion_table(group: Group, own: Placed) -> Table:
     """Pairs of classes that are most often taken for each other, the un-cut network's beside."""
     mine = _by_pair(own)
