@@ -91,6 +91,26 @@ def test_damaged_recordings_are_named(
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_damaged_bytes_raise_nothing_else(tmp_path: Path, name: str) -> None:
+    """A device takes recordings from anyone: bytes changed, cut out and put in at random."""
+    FORMATS[name](tmp_path / name, made_events(40, width=120, height=90))
+    whole, random = (tmp_path / name).read_bytes(), np.random.default_rng(7)
+    wanted = Preprocess(side=16, mean_colour=(0, 0, 0), events=EventFrames(timesteps=3))
+    refused = 0
+    for _ in range(40 if name.endswith("4") else 300):  # each has a process of its own
+        data = bytearray(whole)
+        for _ in range(random.integers(1, 4)):
+            at, many = int(random.integers(len(data))), int(random.integers(1, 9))
+            new = random.bytes(many if random.random() < 0.7 else 0)
+            data[at : at + (many if random.random() < 0.7 else 0)] = new
+        try:
+            assert read_input(bytes(data), wanted).shape == wanted.shape
+        except (ImageError, TooLargeError):
+            refused += 1
+    assert refused > 4
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_recording_of_too_many_events_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -2,7 +2,7 @@
 
 A recording's format is told by its first bytes; what does not begin as an AEDAT file is a ``.bin``.
 
-    AEDAT 4    read by the library ``aedat`` (extra ``events``)
+    AEDAT 4    read by the library ``aedat`` (extra ``events``), see ``aedat4``
     AEDAT 3.1  packets: little-endian header of 28 bytes (uint16 type, uint16 source, uint32 bytes
                of an event, offset of its time, overflow, capacity, number, valid), then events of
                uint32 data (bit 0 valid, 1 sign, 2-16 y, 17-31 x) and int32 microseconds
@@ -19,15 +19,14 @@ Recordings are hostile input: at most ``MAX_EVENTS`` are taken up, whatever a fi
 """
 
 import struct
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from spikebottlenet.errors import ConfigError, ImageError, TooLargeError
+from spikebottlenet.aedat4 import unpack
+from spikebottlenet.errors import ImageError, TooLargeError
 
 _MAGIC, _AEDAT4 = b"#!AER-DAT", b"#!AER-DAT4"
 _END_OF_HEADER = b"#!END-HEADER"
@@ -112,35 +111,8 @@ def _recording(
 
 
 def _aedat4(data: bytes) -> Recording:
-    try:
-        import aedat
-    except ModuleNotFoundError as error:
-        raise ConfigError("aedat is not installed: pip install 'spikebottlenet[events]'") from error
-    packets, count = list[Any](), 0
-    with tempfile.NamedTemporaryFile(suffix=".aedat4") as file:  # the library takes paths alone
-        file.write(data)
-        file.flush()
-        try:
-            decoder = aedat.Decoder(Path(file.name))
-            streams = decoder.id_to_stream().items()
-            chosen = next((key for key, about in streams if about["type"] == "events"), None)
-            if chosen is None:
-                raise ValueError("it has no stream of events")
-            about = decoder.id_to_stream()[chosen]
-            for part in decoder:
-                if part["stream_id"] == chosen:
-                    packets.append(part["events"])
-                    count += len(packets[-1])
-                    _check_count(count)
-        except (ValueError, OSError, TooLargeError):
-            raise
-        except Exception as error:  # the library's own errors are plain exceptions
-            raise ValueError(str(error)) from error
-    if not packets:
-        raise ValueError("it has no events")
-    events = np.concatenate(packets)
-    size = (int(about["width"]), int(about["height"]))
-    return _recording(events["t"], events["x"], events["y"], events["on"], size)
+    events, width, height = unpack(data, most=MAX_EVENTS)
+    return _recording(events["t"], events["x"], events["y"], events["on"], (width, height))
 
 
 def _header_lines(data: bytes) -> tuple[list[bytes], int]:
