@@ -15,6 +15,8 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 KEPT = ROOT / "docs" / "results"
 RUNS = sorted(path.parent for path in KEPT.glob("*/results.json"))
+REPEATED = sorted(path.parent for path in KEPT.glob("repeated/*/results.json"))
+AGREE = 0.5  # points of accuracy, of two trainings of one config on unlike machines
 HEADER = "| run | spike bits | fewer | top-1 | total drop | bytes | edge uJ | ordinary |\n"
 
 
@@ -52,7 +54,20 @@ def test_the_pages_table_is_what_the_runs_measured() -> None:
     assert table == [row(run) for run in RUNS]
 
 
-@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+@pytest.mark.parametrize("again", REPEATED, ids=lambda run: run.name)
+def test_a_second_training_of_the_same_config_agrees(again: Path) -> None:
+    first = KEPT / again.name
+    configs = [read_config(run / "bundle" / "training.yaml", ()).config for run in (first, again)]
+    assert configs[0] == configs[1]
+    before, after = own_point(first), own_point(again)
+    assert before.subject == after.subject  # the same images too
+    assert after != before
+    assert abs(after.top1 - before.top1) <= AGREE
+    assert after.uncut_top1 == pytest.approx(before.uncut_top1, abs=AGREE)
+    assert f"`{again.name}` again | {after.top1:.2f} % | {before.top1:.2f} %" in PAGE.read_text()
+
+
+@pytest.mark.parametrize("run", [*RUNS, *REPEATED], ids=lambda run: run.name)
 def test_every_point_has_its_config_its_log_and_a_command_for_anyone(run: Path) -> None:
     digest = hashlib.sha256((run / "bundle" / "training.yaml").read_bytes()).hexdigest()
     for point in read_results(run).points:
