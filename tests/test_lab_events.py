@@ -90,6 +90,13 @@ def test_damaged_recordings_are_named(
     assert "wanted AEDAT 2.0, 3.1 or 4, or N-Caltech101's .bin" in str(raised.value)
 
 
+def test_times_and_places_beyond_reason_are_refused(tmp_path: Path) -> None:
+    events = made_events(10, width=20, height=20)
+    write_aedat3(tmp_path / "late.aedat", events, overflow=1 << 30)
+    with pytest.raises(ImageError, match="its times reach from"):
+        read_recording((tmp_path / "late.aedat").read_bytes())
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_damaged_bytes_raise_nothing_else(tmp_path: Path, name: str) -> None:
     """A device takes recordings from anyone: bytes changed, cut out and put in at random."""

@@ -6,6 +6,7 @@ time, which takes some 0.1 s.
 """
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from spikebottlenet.errors import ConfigError, TooLargeError
 
 _MEMORY_BYTES = 4 << 30  # of addresses, most of them libraries'
 _CPU_S = 20
+_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # each would reserve addresses
 _NOT_INSTALLED, _TOO_MANY, _NO_EVENTS = 3, 4, 5  # exit statuses
 
 
@@ -45,6 +47,7 @@ def unpack(data: bytes, *, most: int) -> Unpacked:
         file.flush()
         done = subprocess.run(  # noqa: S603, our own module by our own interpreter
             [sys.executable, "-m", __name__, file.name, str(most)],
+            env=os.environ | _ONE_THREAD,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -79,9 +82,9 @@ def _main(path: Path, most: int) -> int:
     decoder = aedat.Decoder(path)
     streams = decoder.id_to_stream()
     chosen = next((key for key, about in streams.items() if about["type"] == "events"), None)
-    packets: list[npt.NDArray[Any]] = []
     if chosen is None:
         return _NO_EVENTS
+    packets: list[npt.NDArray[Any]] = []
     for part in decoder:
         if part["stream_id"] == chosen:
             packets.append(part["events"])

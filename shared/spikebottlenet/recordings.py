@@ -35,6 +35,8 @@ _PACKET = struct.Struct("<HHIIIIII")
 _DVS128_SIDE = 128
 _OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
 MAX_EVENTS = 5_000_000  # of one recording; some 100 bytes each while it is read
+_LATEST_US = 1 << 58  # 9,000 years: 32 times that is an int64
+_LARGEST_SIDE = 1 << 16  # sites of a camera
 _IN_ORDER = 0.9  # of a .bin's events are not before the one before; half of random bytes
 
 
@@ -101,12 +103,14 @@ def _recording(
     brighter: npt.NDArray[np.integer] | npt.NDArray[np.bool_],
     size: tuple[int, int] | None = None,
 ) -> Recording:
+    times = microseconds.astype(np.int64)
+    if len(times) and not 0 <= times.min() <= times.max() < _LATEST_US:
+        raise ValueError(f"its times reach from {times.min()} to {times.max()} us")
     columns, rows = x.astype(np.int64), y.astype(np.int64)
     reach = (int(columns.max(initial=0)) + 1, int(rows.max(initial=0)) + 1)
     width, height = size or reach
-    if reach[0] > width or reach[1] > height:
+    if reach[0] > width or reach[1] > height or max(width, height) > _LARGEST_SIDE:
         raise ValueError(f"events reach {reach}, the camera has {(width, height)}")
-    times = microseconds.astype(np.int64)
     return Recording(times, columns, rows, brighter.astype(np.bool_), width, height)
 
 

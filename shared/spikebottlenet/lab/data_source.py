@@ -154,7 +154,7 @@ def _class_folders(name: str, *, recordings: bool) -> ClassFolders | None:
     kinds = (IMAGE_SUFFIXES, RECORDING_SUFFIXES)
     wanted, other = reversed(kinds) if recordings else kinds
     found = find_class_folders(local, wanted)
-    if found is None and find_class_folders(local, other) is not None:
+    if found is None and _has_class_folders(local, other):
         held = "images" if recordings else "an event camera's recordings"
         asked, instead = ("events", "image") if recordings else ("image", "events")
         raise DataError(
@@ -162,3 +162,10 @@ def _class_folders(name: str, *, recordings: bool) -> ClassFolders | None:
             "data (the shipped config small-events is for recordings)"
         )
     return found
+
+
+def _has_class_folders(local: Path, suffixes: frozenset[str]) -> bool:
+    try:
+        return find_class_folders(local, suffixes) is not None
+    except DataError:  # some such files, and another kind of data set
+        return False
