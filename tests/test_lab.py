@@ -19,7 +19,8 @@ from spikebottlenet.lab.config import DataSettings, TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
 from spikebottlenet.lab.requantise import head_bits
 from spikebottlenet.lab.train import train_bundle
-from spikebottlenet.model.integer_head import reference_head
+from spikebottlenet.model.exact import fold_head
+from spikebottlenet.model.integer_head import quantise_head, reference_head
 from spikebottlenet.model.neuron import LIFParams
 from spikebottlenet.model.split import SplitNetwork
 
@@ -89,9 +90,13 @@ def test_a_head_trained_on_few_bits_is_the_one_that_runs(data: Path, tmp_path: P
         with torch.inference_mode():
             found = network.eval().head(DataSettings().scale.normalise(pixels)).spikes
         differing.append(float((found != spikes).float().mean()))
-    # What is left is the rounding of currents to bytes, more or less of it by what a processor's
-    # training came to; without it weights differ as well.
-    assert differing[0] < min(0.1, differing[1])
+        if bits is not None:
+            folded = fold_head(network.head, architecture, DataSettings().scale)
+            expected = quantise_head(folded, architecture, bits)
+            assert expected.keys() == weights.keys()
+            assert all(torch.equal(weights[name], expected[name]) for name in expected)
+    # What is left is the rounding of currents to bytes; without it weights differ as well.
+    assert differing[0] < differing[1]
 
 
 def test_train_makes_a_bundle_that_evaluates_to_what_it_says(
