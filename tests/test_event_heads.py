@@ -156,7 +156,8 @@ def test_every_frame_costs_the_first_convolution() -> None:
 
 def test_a_bundle_wants_as_many_frames_as_timesteps() -> None:
     wanted = architecture(timesteps=3)
-    frames = Preprocess(side=16, mean_colour=(0, 0, 0), events=EventFrames(timesteps=3))
+    events = EventFrames(width=34, height=34, timesteps=3)
+    frames = Preprocess(side=16, mean_colour=(0, 0, 0), events=events)
     assert frames.shape == (16, 16, wanted.samples)
     assert "events" not in Preprocess(side=16, mean_colour=(1, 2, 3)).model_dump()
     assert "input" not in Architecture(classes=4).model_dump()

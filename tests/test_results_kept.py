@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "results.md"
 KEPT = ROOT / "docs" / "results"
 RUNS = sorted(path.parent for path in KEPT.glob("*/results.json"))
-REPEATED = sorted(path.parent for path in KEPT.glob("repeated/*/results.json"))
+REPEATED = sorted(path.parent for path in (ROOT / "docs" / "results-again").glob("*/results.json"))
 AGREE = 0.5  # points of accuracy, of two trainings of one config on unlike machines
 HEADER = "| run | spike bits | fewer | top-1 | total drop | bytes | edge uJ | ordinary |\n"
 
@@ -91,6 +91,9 @@ def test_the_shipped_config_of_that_name_is_the_one_that_was_run(run: Path) -> N
 
 
 def test_they_make_one_report(tmp_path: Path) -> None:
+    """By the page's own line: every folder there is a run."""
+    assert "spikebottlenet report docs/results/* --out report" in PAGE.read_text()
+    assert sorted(KEPT.iterdir()) == RUNS
     written = write_report(RUNS, tmp_path)
     assert written.sections == 1
     assert written.points == sum(len(read_results(run).points) for run in RUNS)

@@ -78,6 +78,8 @@ class Half(Enum):
 class EventFrames(Settings):
     """How an event camera's recording becomes frames, one a timestep (``event_frames``)."""
 
+    width: int = Field(ge=1, le=65_536)  # sites of the camera; what lies beyond is left out
+    height: int = Field(ge=1, le=65_536)
     timesteps: int = Field(ge=1, le=32)
     parts: Literal["time", "count"] = "time"  # of equal length, or of equally many events
 

@@ -37,6 +37,7 @@ _OVERFLOW_Y, _OVERFLOW_US = 240, 1 << 13
 MAX_EVENTS = 5_000_000  # of one recording; some 100 bytes each while it is read
 _LATEST_US = 1 << 58  # 9,000 years: 32 times that is an int64
 _LARGEST_SIDE = 1 << 16  # sites of a camera
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"II*\0", b"MM\0*")
 _IN_ORDER = 0.9  # of a .bin's events are not before the one before; half of random bytes
 
 
@@ -49,6 +50,15 @@ class Recording(NamedTuple):
     brighter: npt.NDArray[np.bool_]  # [N]
     width: int  # of the camera, or as far as events reach
     height: int
+
+    def chosen(self, events: npt.NDArray[np.bool_] | npt.NDArray[np.intp]) -> "Recording":
+        """Some of its events, in their order."""
+        return self._replace(
+            microseconds=self.microseconds[events],
+            x=self.x[events],
+            y=self.y[events],
+            brighter=self.brighter[events],
+        )
 
 
 def read_recording(data: bytes) -> Recording:
@@ -68,13 +78,7 @@ def read_recording(data: bytes) -> Recording:
             f"recording of {len(data)} bytes cannot be read: {error}; "
             "wanted AEDAT 2.0, 3.1 or 4, or N-Caltech101's .bin"
         ) from error
-    order = np.argsort(found.microseconds, kind="stable")
-    return found._replace(
-        microseconds=found.microseconds[order],
-        x=found.x[order],
-        y=found.y[order],
-        brighter=found.brighter[order],
-    )
+    return found.chosen(np.argsort(found.microseconds, kind="stable"))
 
 
 def _reader(data: bytes) -> Callable[[bytes], Recording]:
@@ -181,6 +185,8 @@ def _aedat2(data: bytes) -> Recording:
 
 
 def _bin(data: bytes) -> Recording:
+    if data.startswith(_PICTURES):
+        raise ValueError(f"it starts with {data[:8]!r}, which is a picture")
     if len(data) % 5:
         raise ValueError(
             f"it starts with {data[:8]!r}, which is no AEDAT, and its bytes are not 5 an event: it "
@@ -197,4 +203,6 @@ def _bin(data: bytes) -> Recording:
             f"it starts with {data[:8]!r}, which is no AEDAT, and read as 5 bytes an event its "
             "times are in no order: it is another kind of file"
         )
+    if len(kept) > 1 and (kept == kept[0]).all():
+        raise ValueError("all its events are the same one")
     return _recording(time, kept[:, 0], kept[:, 1], kept[:, 2] >> 7)

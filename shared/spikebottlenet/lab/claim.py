@@ -38,8 +38,7 @@ def claimed(out: Path, source: ConfigSource, among: Workers) -> Iterator[None]:
     try:
         with exclusive(out / _LOCK):
             kept = out / CONFIG
-            begun = any(out.glob("*.pt"))  # else a first try was refused before it trained anything
-            if not kept.exists() or not begun:
+            if not kept.exists() or not _begun(out):
                 replace_file(kept, source.text.encode())
             elif not _means_the_same(kept, source):
                 raise ConfigError(
@@ -68,14 +67,28 @@ def claim_data(out: Path, split: ImageSplit, lender: Path | None, among: Workers
     if split.digests is not None:
         said.update(split.digests.tobytes())
     found = said.hexdigest().encode()
-    for folder in (out, *(() if lender is None else (lender,))):
-        kept = folder / _DATA
-        if kept.exists() and kept.read_bytes() != found:
-            raise ConfigError(
-                f"{folder} was trained on other images than these ({len(split)}, in "
-                f"{len(split.class_names)} classes): give another --out, or those images"
-            )
+    these = f"({len(split)}, in {len(split.class_names)} classes)"
+    if _begun(out) and _other_data(out, found):
+        raise ConfigError(
+            f"{out} was trained on other images than these {these}: give another --out, or those "
+            "images"
+        )
+    if lender is not None and _other_data(lender, found):
+        raise ConfigError(
+            f"the un-cut network in {lender} was trained on other images than these {these}: give "
+            "those images, or train an un-cut network on these"
+        )
     replace_file(out / _DATA, found)
+
+
+def _begun(out: Path) -> bool:
+    """Whether anything was trained there; else a first try was refused, or killed before."""
+    return any(out.glob("*.pt"))
+
+
+def _other_data(folder: Path, found: bytes) -> bool:
+    kept = folder / _DATA
+    return kept.exists() and kept.read_bytes() != found
 
 
 def _means_the_same(kept: Path, source: ConfigSource) -> bool:

@@ -20,10 +20,18 @@ from spikebottlenet.model.weight_grid import FLOAT
 
 _ANY_CLASSES = 2  # how many there are is the data's to say
 _PIXEL_MAX = 255.0
+_NOT_MEASURED = (
+    "data.{} is 'auto', wanted {}: load the training split with "
+    "lab.data_colours.measured_colours first"
+)
 _WORST_LEARNED_LEAK = 0.75  # of the quarters, the one whose potentials need most bits
 Precision = Literal["auto", "float32", "bfloat16"]
+Positive = Annotated[float, Field(gt=0)]
 Colour = tuple[float, float, float]  # RGB
 Count = Annotated[int, Field(ge=0)]
+Sites = Annotated[int, Field(ge=1, le=65_536)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # what torch and NumPy take alike
+Deviation = tuple[Positive, Positive, Positive]  # RGB
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -39,15 +47,16 @@ class DataSettings(Settings):
     test_part: float = Field(0.2, gt=0, lt=1)  # of each class, where there is no test split
     side: int = Field(32, ge=8, le=512)  # sites; images are resized to it
     held_out: Count | Share = 1000  # images of the training split never trained on, or their share
-    seed: int = 0  # of the held-out choice and of the test part
+    seed: Seed = 0  # of the held-out choice and of the test part
     mean: Colour | Literal["auto"] = (0.5071, 0.4865, 0.4409)  # of pixels / 255; CIFAR-100's
-    std: Colour | Literal["auto"] = (0.2673, 0.2564, 0.2762)  # auto: of the training split
+    std: Deviation | Literal["auto"] = (0.2673, 0.2564, 0.2762)  # auto: of the training split
     crop: float = Field(0.875, gt=0, le=1)  # of the shorter side of images of another size
     max_corrupt: float = Field(0.01, ge=0, le=1)  # of a split; one image is let by, unless it is 0
     input: Input = Input.IMAGE  # events: a folder of an event camera's recordings
+    camera: tuple[Sites, Sites] | Literal["auto"] = "auto"  # width and height in sites
     frames: int = Field(4, ge=1, le=32)  # of a recording, one a timestep
     parts: Literal["time", "count"] = "time"  # frames of equal length, or of equally many events
-    count_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"  # events that count as 1
+    count_scale: Positive | Literal["auto"] = "auto"  # events that count as 1
 
     @property
     def scale(self) -> PixelScale:
@@ -58,22 +67,21 @@ class DataSettings(Settings):
         """
         if self.input is Input.EVENTS:
             if self.count_scale == "auto":
-                raise ConfigError(
-                    "data.count_scale is 'auto', wanted a number: load the training split with "
-                    "lab.data_colours.measured_colours first"
-                )
+                raise ConfigError(_NOT_MEASURED.format("count_scale", "a number"))
             return PixelScale((0.0,) * SIGNS, (self.count_scale / _PIXEL_MAX,) * SIGNS)
         if self.mean == "auto" or self.std == "auto":
-            raise ConfigError(
-                "data.mean or data.std is 'auto', wanted three numbers: load the training split "
-                "with lab.data_colours.measured_colours first"
-            )
+            raise ConfigError(_NOT_MEASURED.format("mean or data.std", "three numbers"))
         return PixelScale(self.mean, self.std)
 
     def preprocess(self) -> Preprocess:
         """How images or recordings become pixels, in training and in the bundle."""
         if self.input is Input.EVENTS:
-            events = EventFrames(timesteps=self.frames, parts=self.parts)
+            if self.camera == "auto":
+                raise ConfigError(_NOT_MEASURED.format("camera", "width and height"))
+            width, height = self.camera
+            events = EventFrames(
+                width=width, height=height, timesteps=self.frames, parts=self.parts
+            )
             return Preprocess(side=self.side, mean_colour=(0, 0, 0), crop=1.0, events=events)
         red, green, blue = self.scale.mean_colour
         return Preprocess(side=self.side, mean_colour=(red, green, blue), crop=self.crop)
@@ -112,7 +120,7 @@ class Phase(Settings):
 class Schedule(Settings):
     """Linear warm-up, then linear decay to zero, over all phases."""
 
-    phases: tuple[Phase, ...]
+    phases: tuple[Phase, ...] = Field(min_length=1)
     batch: int = Field(256, ge=1)
     warmup: float = Field(0.1, ge=0, lt=1)  # fraction of all steps
     muon_lr: float = Field(0.05, gt=0)  # relative step of convolution weights
@@ -199,7 +207,7 @@ class ExitSettings(Settings):
 class TrainingConfig(Settings):
     """One training: the un-cut network first, then the cut one from its weights."""
 
-    seed: int = 0
+    seed: Seed = 0
     data: DataSettings = DataSettings()
     network: NetworkSettings = NetworkSettings()
     bottleneck: BottleneckSettings = BottleneckSettings()

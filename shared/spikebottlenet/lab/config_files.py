@@ -23,7 +23,7 @@ def config_file(name_or_path: str) -> Path:
         ConfigError: there is no such file, and no shipped config of that name.
     """
     path = Path(name_or_path)
-    if path.exists():
+    if path.is_file():
         return path
     shipped = shipped_configs()
     if name_or_path not in shipped:

@@ -99,12 +99,12 @@ def find_class_folders(
             return ClassFolders(root, splits, _names(splits["train"]), suffixes)
         children = _folders(folder)
         if any(_holds_files(child, suffixes) for child in children):
-            return ClassFolders(root, {"train": folder}, _names(folder), suffixes)
-        inside = [child for child in children if any(_files(child, suffixes))]
+            return _classes(root, folder, suffixes)
+        inside = [child for child in children if _files_below(child, suffixes)]
         if not inside:
             break
         if len(inside) > 1:
-            return ClassFolders(root, {"train": folder}, _names(folder), suffixes)
+            return _classes(root, folder, suffixes)
         folder = inside[0]
     if _holds_files(root, suffixes) and not any(root.glob("*.parquet")):
         held = "recordings" if suffixes == RECORDING_SUFFIXES else "images"
@@ -115,12 +115,22 @@ def find_class_folders(
     return None
 
 
+def _classes(root: Path, folder: Path, suffixes: frozenset[str]) -> ClassFolders:
+    names = _names(folder)
+    if all(name.lower() in _SPLITS for name in names):
+        raise DataError(
+            f"{folder} has the splits {', '.join(names)} with no folder a class in them: put what "
+            "belongs to each class into a folder that bears its name"
+        )
+    return ClassFolders(root, {"train": folder}, names, suffixes)
+
+
 def _split_folders(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     """Folders named as splits that hold folders of images; none where there is no training one."""
     found = dict[str, Path]()
     for child in _folders(folder):
         split = _SPLITS.get(child.name.lower())
-        if split and any(_holds_files(inner, suffixes) for inner in _folders(child)):
+        if split and any(_files_below(inner, suffixes) for inner in _folders(child)):
             found[split] = child
     return found if "train" in found else {}
 
@@ -144,6 +154,10 @@ def _counts(name: str, suffixes: frozenset[str]) -> bool:
 def _holds_files(folder: Path, suffixes: frozenset[str]) -> bool:
     with os.scandir(folder) as entries:
         return any(_counts(entry.name, suffixes) for entry in entries)
+
+
+def _files_below(folder: Path, suffixes: frozenset[str]) -> bool:
+    return any(_counts(name, suffixes) for _, _, names in os.walk(folder) for name in names)
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int, int]]":

@@ -64,16 +64,16 @@ def train_bundle(
         with among.first_before_others():
             settings = measured_colours(config.data, found)
             whole = load_split(found, "train", settings.preprocess(), settings)
-        claim_data(out, whole, options.uncut_from, among)
-        if options.uncut_from is not None and among.first:
-            take_uncut(options.uncut_from, out)
-        among.wait()
         config = config.model_copy(update={"data": settings})
         pixels = settings.scale
         train_split, held_out = hold_out(whole, settings.held_out, seed=settings.seed)
         check_trainable(train_split, batch=max(config.uncut.batch, config.cut.batch))
         for schedule in (config.uncut, config.cut):
             among.share(schedule.batch)  # refused now, not after the un-cut network's training
+        claim_data(out, whole, options.uncut_from, among)
+        if options.uncut_from is not None and among.first:
+            take_uncut(options.uncut_from, out)
+        among.wait()
         say_precision(config.precision, among)
         board = options.tensorboard
         uncut = train_uncut(config, train_split, held_out, pixels, out, tensorboard=board)
