@@ -8,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from spikebottlenet.bundle import HEAD_WEIGHTS, Half, Preprocess, open_bundle
 from spikebottlenet.cli.__main__ import app
-from spikebottlenet.errors import ConfigError, DataError
-from spikebottlenet.lab import loop
+from spikebottlenet.errors import ConfigError, DataError, StoreError
+from spikebottlenet.lab import export, loop
+from spikebottlenet.lab import train as lab_train
 from spikebottlenet.lab.config import DataSettings, TrainingConfig
 from spikebottlenet.lab.data import hold_out, load_split
 from spikebottlenet.lab.requantise import head_bits
@@ -139,7 +141,37 @@ def test_train_makes_a_bundle_that_evaluates_to_what_it_says(
     assert CliRunner().invoke(app, refit).exit_code != 0  # the folder exists
 
     arguments += ["--limit", "7", "--split", "train"]
-    assert json.loads(CliRunner().invoke(app, arguments).stdout)["images"] == 7
+    of_others = json.loads(CliRunner().invoke(app, arguments).stdout)
+    assert (of_others["images"], of_others["uncut_top1"]) == (7, None)  # measured on others
+
+
+def test_a_bundle_is_replaced_whole_or_not_at_all(
+    config: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    first = train_bundle(config, out, name="tiny", data=str(data))
+    assert first is not None
+
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    def killed(*_: object, **__: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(export, "save_file", full)
+        with pytest.raises(
+            StoreError, match=r"cannot write the bundle .* free: free some room"
+        ):
+            train_bundle(config, out, name="tiny", data=str(data))
+    for step in ("export_bundle", "measure_bundle"):
+        with monkeypatch.context() as patched:
+            patched.setattr(lab_train, step, killed)
+            with pytest.raises(KilledError):
+                train_bundle(config, out, name="tiny", data=str(data))
+        assert open_bundle(out / "bundle", Half.LAB).manifest == first.manifest
+    assert train_bundle(config, out, name="tiny", data=str(data)) is not None
+    assert not list(out.glob("bundle?*"))
 
 
 class KilledError(Exception):

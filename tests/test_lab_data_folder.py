@@ -61,6 +61,22 @@ def test_split_folders_are_understood(tmp_path: Path, train: str, test: str) -> 
     assert np.bincount(load_split(str(root), "test", WANTED).labels).tolist() == [2, 2]
 
 
+def test_split_folders_may_have_folders_below_their_classes(tmp_path: Path) -> None:
+    for part, count in (("train", 5), ("test", 2)):
+        for name in ("red", "green"):
+            pixels = made_pixels(name, count, side=8)
+            write_images(tmp_path / "mine" / part / name / "2024", pixels)
+    assert load_split(str(tmp_path / "mine"), "train", WANTED).class_names == ("green", "red")
+    assert len(load_split(str(tmp_path / "mine"), "test", WANTED)) == 4
+
+
+def test_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write_images(tmp_path / "mine" / part, made_pixels("red", 4, side=8))
+    with pytest.raises(DataError, match="splits test, train with no folder a class in them"):
+        load_split(str(tmp_path / "mine"), "train", WANTED)
+
+
 def test_a_class_may_be_called_as_a_split(tmp_path: Path) -> None:
     folder = tmp_path / "vehicles"
     for name in ("train", "test tube"):

@@ -201,7 +201,7 @@ def test_a_folder_a_class_of_recordings_is_a_data_set(
     assert (train.images.sum(axis=(1, 2, 3)) == 40).all()
     again = load_split(str(folder), "test", WANTED)
     assert (again.images == test.images).all()
-    with pytest.raises(DataError, match=r"camera's recordings, and data\.input is image"):
+    with pytest.raises(DataError, match="holds recordings, and images are wanted"):
         load_split(str(folder), "train", Preprocess(side=16, mean_colour=(0, 0, 0)))
     bad = folder / "ant" / "image_0003.bin"
     bad.write_bytes(b"123")
@@ -229,7 +229,7 @@ def test_recordings_are_not_taken_for_images_nor_images_for_recordings(tmp_path:
     (tmp_path / "a.bin").unlink()
     (tmp_path / "cats").mkdir()
     (tmp_path / "cats" / "one.png").write_bytes(picture.getvalue())
-    with pytest.raises(DataError, match=r"holds images, and data\.input is events"):
+    with pytest.raises(DataError, match="holds images, and recordings are wanted"):
         load_split(str(tmp_path), "train", WANTED)
 
 

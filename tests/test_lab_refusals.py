@@ -35,10 +35,13 @@ def test_a_folder_keeps_to_the_images_that_it_was_begun_with(tmp_path: Path) -> 
     claim_data(run, own, None, ALONE)
     claim_data(run, own, None, ALONE)
     grown = split(40)
+    claim_data(run, grown, None, ALONE)  # nothing was trained yet: a first try was refused
+    claim_data(run, own, None, ALONE)
+    (run / "uncut.pt").touch()
     with pytest.raises(ConfigError, match=r"run was trained on other images than these \(40"):
         claim_data(run, grown, None, ALONE)
     claim_data(lender, grown, None, ALONE)
-    with pytest.raises(ConfigError, match="lender was trained on other images"):
+    with pytest.raises(ConfigError, match="lender was trained on other images than these"):
         claim_data(run, own, lender, ALONE)
     renamed = ImageSplit(own.images, own.labels, ("lorry", "ship"))
     with pytest.raises(ConfigError, match="other images"):
@@ -72,6 +75,11 @@ def test_a_refused_lender_leaves_nothing_in_the_folder(
         ),
         ({"loss": {"self_distillation": 0.5}}, "every_prefix"),
         ({"quantization_aware": True}, "head_bits of 4 to 8"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
+        ({"data": CONFIG["data"] | {"seed": -1}}, "seed"),
+        ({"data": CONFIG["data"] | {"std": [0, 1, 1]}}, "std"),
+        ({"uncut": {"phases": []}}, "phases"),
         ({"uncut": {"phases": [{"epochs": 1, "side": 11, "pad": 1}]}}, "do not fit"),
         (
             {

@@ -34,10 +34,16 @@ def evaluate(
     with needing_extra("lab"):
         import torch
 
-        from spikebottlenet.lab.bundle_point import evaluate_command, measured_points
+        from spikebottlenet.lab.bundle_point import (
+            evaluate_command,
+            measured_points,
+            of_the_same_images,
+        )
         from spikebottlenet.lab.config import DataChoice
         from spikebottlenet.lab.config_files import bundle_data_settings
         from spikebottlenet.lab.data import load_split
+        from spikebottlenet.lab.data_classes import match_classes
+        from spikebottlenet.lab.data_identity import images_sha256
         from spikebottlenet.lab.evaluate import evaluate_bundle
         from spikebottlenet.lab.results import RESULTS, add_points
         from spikebottlenet.lab.subject import subject_of
@@ -49,12 +55,10 @@ def evaluate(
     settings = choice.applied(bundle_data_settings(opened.folder))
     whole = load_split(data, split, opened.manifest.preprocess, settings)
     chosen = whole.sample(limit) if limit else whole
-    measured = opened.manifest.measured
-    uncut_top1 = measured.uncut_top1 if measured else None
+    subject = subject_of(opened, data=data, split=split, images=len(chosen))
     if out is None:
-        found = evaluate_bundle(opened, chosen, threads=used).rounded()
+        evaluation = evaluate_bundle(opened, chosen, threads=used)
     else:
-        subject = subject_of(opened, data=data, split=split, images=len(chosen))
         evaluation, points = measured_points(
             opened,
             chosen,
@@ -64,11 +68,16 @@ def evaluate(
             threads=used,
         )
         add_points(out, opened.manifest.class_names, points)
-        found = evaluation.rounded()
+    found, measured = evaluation.rounded(), opened.manifest.measured
+    images = images_sha256(match_classes(chosen, opened.manifest.class_names))
+    subject = subject.model_copy(update={"images_sha256": images})
+    same = measured is not None and of_the_same_images(measured, evaluation, subject)
+    uncut_top1 = measured.uncut_top1 if measured and same else None
     record = {
         "images": found["images"],
         "top1": found["top1"],
         "top5": found["top5"],
+        "edge_exit_top1": found["edge_exit_top1"],
         "uncut_top1": uncut_top1,
         "spike_bits": architecture.spike_shape.bits,
         "bit_compression": architecture.bit_compression,
@@ -83,6 +92,8 @@ def evaluate(
     if as_json:
         print(json.dumps(record))
         return
-    for name, value in (record | {"edge_exit_top1": found["edge_exit_top1"]}).items():
+    for name, value in record.items():
         print(f"{name:>20}  {value}")
-    print("uncut_top1 is the manifest's; energies are estimates, microjoules an image")
+    if uncut_top1 is not None:
+        print("uncut_top1 is the manifest's, of these images")
+    print("energies are estimates, microjoules an image")

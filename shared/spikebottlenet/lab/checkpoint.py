@@ -5,13 +5,12 @@ one stays as ``NAME.previous.pt``. Behind the bytes of ``torch.save`` stand 6 by
 the 32 bytes of their hash, which ``torch.load`` passes over; files without are older, and are read.
 """
 
-import errno
+import contextlib
 import hashlib
 import io
 import logging
 import os
 import pickle
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import torch
 
 from spikebottlenet.durable_folder import force_to_disk
 from spikebottlenet.errors import StoreError
+from spikebottlenet.lab import disk
 
 log = logging.getLogger(__name__)
 
@@ -81,20 +81,13 @@ def _keep(path: Path, previous: Path) -> None:
 
 
 def _explained(path: Path, partial: Path, wanted: int, error: OSError) -> StoreError:
-    try:
+    with contextlib.suppress(OSError):
         partial.unlink(missing_ok=True)
-        free = f"{shutil.disk_usage(path.parent).free / _MEGABYTE:.1f} MB free"
-    except OSError:
-        free = "a disk that does not answer"
     kept = f"{path} is as it was" if path.exists() else f"there is no {path.name} yet"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        remedy = "free some room"
-    else:
-        remedy = "check the disk and its permissions"
     return StoreError(
-        f"cannot write {path}: {error.strerror or error}; found {free}, "
-        f"wanted {wanted / _MEGABYTE:.1f} MB; {kept}: {remedy}, then give the same command "
-        "again, and the training goes on from there"
+        f"cannot write {path}: {disk.reason(error)}; found {disk.room(path.parent)}, "
+        f"wanted {wanted / _MEGABYTE:.1f} MB; {kept}: {disk.remedy(error)}, then give the same "
+        "command again, and the training goes on from there"
     )
 
 

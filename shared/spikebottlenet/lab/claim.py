@@ -15,6 +15,7 @@ from spikebottlenet.lab.checkpoint import load_checkpoint, replace_file
 from spikebottlenet.lab.compose import ConfigSource
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
+from spikebottlenet.lab.disk import writing
 from spikebottlenet.lab.workers import Workers
 
 CONFIG = "config.yaml"
@@ -35,6 +36,8 @@ def claimed(out: Path, source: ConfigSource, among: Workers) -> Iterator[None]:
     if not among.first:
         yield
         return
+    with writing("checkpoints", out):
+        out.mkdir(parents=True, exist_ok=True)
     try:
         with exclusive(out / _LOCK):
             kept = out / CONFIG

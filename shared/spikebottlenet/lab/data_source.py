@@ -154,14 +154,16 @@ def _class_folders(name: str, *, recordings: bool) -> ClassFolders | None:
     kinds = (IMAGE_SUFFIXES, RECORDING_SUFFIXES)
     wanted, other = reversed(kinds) if recordings else kinds
     found = find_class_folders(local, wanted)
-    if found is None and _has_class_folders(local, other):
-        held = "images" if recordings else "an event camera's recordings"
-        asked, instead = ("events", "image") if recordings else ("image", "events")
-        raise DataError(
-            f"{name!r} holds {held}, and data.input is {asked}: set it to {instead}, or give other "
-            "data (the shipped config small-events is for recordings)"
-        )
-    return found
+    if not _has_class_folders(local, other):
+        return found
+    held, asked = ("images", "recordings") if recordings else ("recordings", "images")
+    if found is not None:
+        log.warning("%r holds %s too: they are left out, as %s are wanted", name, held, asked)
+        return found
+    raise DataError(
+        f"{name!r} holds {held}, and {asked} are wanted: give other data; to train on recordings "
+        "take the shipped config small-events, or data.input: events"
+    )
 
 
 def _has_class_folders(local: Path, suffixes: frozenset[str]) -> bool:

@@ -18,6 +18,7 @@ from pydantic import Field
 from spikebottlenet.config import Settings
 from spikebottlenet.durable_folder import force_to_disk
 from spikebottlenet.errors import ConfigError, DataError
+from spikebottlenet.lab.disk import writing
 
 RESULTS = "results.json"
 RESULTS_VERSION = 1
@@ -195,11 +196,13 @@ def add_points(place: Path, class_names: tuple[str, ...], points: Iterable[Point
 
     Raises:
         DataError: what is there cannot be read, or is of other classes.
+        StoreError: it cannot be written.
     """
     path = results_path(place)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path.with_suffix(".lock")):
-        _replace(path, class_names, points)
+    with writing(path.name, path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(path.with_suffix(".lock")):
+            _replace(path, class_names, points)
     return path
 
 

@@ -1,11 +1,14 @@
 """A whole training: un-cut network, cut network, bundle, and the test split once at the end."""
 
+import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
 from spikebottlenet.bundle import Bundle, Half, open_bundle
+from spikebottlenet.durable_folder import force_to_disk
 from spikebottlenet.lab.bundle_point import keep_points
 from spikebottlenet.lab.claim import CONFIG, check_lender, claim_data, claimed, take_uncut
 from spikebottlenet.lab.compose import read_config
@@ -14,6 +17,7 @@ from spikebottlenet.lab.cut import train_cut
 from spikebottlenet.lab.data import ImageSplit, hold_out, load_split
 from spikebottlenet.lab.data_classes import check_trainable, warn_of_duplicates
 from spikebottlenet.lab.data_colours import measured_colours
+from spikebottlenet.lab.disk import writing
 from spikebottlenet.lab.evaluate import measure_bundle
 from spikebottlenet.lab.export import copy_record, export_bundle
 from spikebottlenet.lab.precision import say_precision
@@ -22,6 +26,10 @@ from spikebottlenet.lab.witness import Witness
 from spikebottlenet.lab.workers import workers
 from spikebottlenet.model.split import SplitNetwork
 from spikebottlenet.model.uncut import UncutNetwork
+
+log = logging.getLogger(__name__)
+
+_SILENT = 0.01  # spikes a site a timestep
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ def train_bundle(
         ConfigError: bad config, or ``out`` holds a training by another config.
         DataError: the data set cannot be loaded, or not be trained on.
         StoreError: a checkpoint cannot be written or read.
+        StoreError: checkpoints or the bundle cannot be written.
         TrainingStoppedError: a signal came during a training.
     """
     source = read_config(config_path, options.sets)
@@ -103,21 +112,45 @@ def finish(
     source: str,
 ) -> Bundle:
     """Export the two trained networks, measure the bundle on the test split, write that down."""
-    folder = out / "bundle"
+    folder, making = out / "bundle", out / "bundle.unfinished"
     threads = torch.get_num_threads()
-    export_bundle(cut, config, train_split, folder, name=name, threads=threads)
-    copy_record(out, config_path, folder)
+    with writing("the bundle", out):
+        shutil.rmtree(making, ignore_errors=True)
+        export_bundle(cut, config, train_split, making, name=name, threads=threads)
+        copy_record(out, config_path, making)
     test = load_split(source, "test", config.data.preprocess(), config.data)
     warn_of_duplicates(train_split, test)
-    made = open_bundle(folder, Half.LAB)
+    made = open_bundle(making, Half.LAB)
     witness = Witness(made.manifest.architecture)
-    measured = measure_bundle(
-        made,
-        test,
-        data=config.data.name or Path(source).name,
-        uncut_top1=uncut_accuracy(uncut, test, config.data.scale),
-        threads=threads,
-        witness=witness,
-    )
-    keep_points(measured, witness, out, data=source)
+    uncut_top1 = uncut_accuracy(uncut, test, config.data.scale)
+    data = config.data.name or Path(source).name
+    with writing("the bundle's results", out):
+        measure_bundle(
+            made, test, data=data, uncut_top1=uncut_top1, threads=threads, witness=witness
+        )
+        _take_place(making, folder)
+        measured = open_bundle(folder, Half.LAB)
+        keep_points(measured, witness, out, data=source)
+    _warn_of_silence(measured)
     return measured
+
+
+def _take_place(made: Path, folder: Path) -> None:
+    """Put a whole bundle in the place of an older one; at no moment is there half of one."""
+    before = folder.with_name(f"{folder.name}.before")
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
+    made.rename(folder)
+    force_to_disk(folder.parent)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _warn_of_silence(bundle: Bundle) -> None:
+    measured = bundle.manifest.measured
+    if measured is not None and measured.firing_rate < _SILENT:
+        log.warning(
+            "hardly a spike crosses the cut (firing rate %.4f), so answers say little: train for "
+            "more steps, or lower neuron.threshold, loss.lambda_bits or loss.lambda_energy",
+            measured.firing_rate,
+        )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from spikebottlenet.lab.disk import writing
 from spikebottlenet.lab.report.build import build
 from spikebottlenet.lab.report.markdown import drawings, markdown
 from spikebottlenet.lab.report.page import html_page
@@ -26,13 +27,15 @@ def write_report(places: Sequence[Path], out: Path) -> Written:
 
     Raises:
         DataError: a run has no results, or damaged ones.
+        StoreError: the report cannot be written.
     """
     groups = read_groups(places)
     document = build(groups)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, svg in drawings(document).items():
-        (out / name).write_text(svg, encoding="utf-8")
-    (out / TEXT).write_text(markdown(document), encoding="utf-8")
-    (out / PAGE).write_text(html_page(document), encoding="utf-8")
+    with writing("the report", out):
+        out.mkdir(parents=True, exist_ok=True)
+        for name, svg in drawings(document).items():
+            (out / name).write_text(svg, encoding="utf-8")
+        (out / TEXT).write_text(markdown(document), encoding="utf-8")
+        (out / PAGE).write_text(html_page(document), encoding="utf-8")
     points = sum(len(group.placed) for group in groups)
     return Written(out / PAGE, out / TEXT, len(groups), points)
