@@ -160,9 +160,7 @@ def test_a_bundle_is_replaced_whole_or_not_at_all(
 
     with monkeypatch.context() as patched:
         patched.setattr(export, "save_file", full)
-        with pytest.raises(
-            StoreError, match=r"cannot write the bundle .* free: free some room"
-        ):
+        with pytest.raises(StoreError, match=r"cannot write the bundle .* free: free some room"):
             train_bundle(config, out, name="tiny", data=str(data))
     for step in ("export_bundle", "measure_bundle"):
         with monkeypatch.context() as patched:

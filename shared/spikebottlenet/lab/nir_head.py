@@ -110,6 +110,7 @@ def nir_head(bundle: Bundle, head: ExactHead | IntegerHead) -> NirHead:
         "timesteps": architecture.timesteps,
         "dt_s": DT_S,
         "reset": architecture.reset.value,
+        "input": architecture.input.value,
         "mean_colour": np.array(head.mean_colour),
         "caveat": caveat or "none known",
     }

@@ -1,8 +1,8 @@
 """A bundle's head as ONNX files for other runtimes: whole, or one timestep with its state.
 
-Metadata of both: ``model``, ``fingerprint``, ``timesteps``. Of one timestep: ``initial_potential``,
-what every ``potential_i`` is filled with before the first (0, or the byte that means it). Feed each
-``next_potential_i`` into ``potential_i`` of the next timestep. An image's pixels stay the same; of
+Metadata of both: ``model``, ``fingerprint``, ``timesteps``, ``input``. Of one timestep:
+``initial_potential``, what every ``potential_i`` is filled with before the first (0, or the byte
+that means it). Feed each ``next_potential_i`` into ``potential_i`` of the next timestep. An image's pixels stay the same; of
 events each timestep takes its own frame, [B, side, side, 2].
 """
 
@@ -55,4 +55,5 @@ def _about(bundle: Bundle) -> dict[str, str]:
         "model": bundle.model,
         "fingerprint": bundle.fingerprint,
         "timesteps": str(bundle.manifest.architecture.timesteps),
+        "input": bundle.manifest.architecture.input.value,
     }
