@@ -2,8 +2,8 @@
 
 Metadata of both: ``model``, ``fingerprint``, ``timesteps``, ``input``. Of one timestep:
 ``initial_potential``, what every ``potential_i`` is filled with before the first (0, or the byte
-that means it). Feed each ``next_potential_i`` into ``potential_i`` of the next timestep. An image's pixels stay the same; of
-events each timestep takes its own frame, [B, side, side, 2].
+that means it). Feed each ``next_potential_i`` into ``potential_i`` of the next timestep. An image's
+pixels stay the same; of events each timestep takes its own frame, [B, side, side, 2].
 """
 
 import numpy as np
