@@ -74,7 +74,7 @@ def _measured_events(
 
 
 def _camera(rows: Rows, order: npt.NDArray[np.int64]) -> tuple[int, int]:
-    """Width and height; of a few recordings one stray event in one of them does not count."""
+    """Width and height; the largest in a hundred (one at least) may have a stray event."""
     sizes = list[tuple[int, int]]()
     for row in order.tolist():
         (data,) = rows.read([row])
