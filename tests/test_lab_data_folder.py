@@ -163,6 +163,8 @@ def test_a_folder_has_no_columns_and_names_its_splits(tmp_path: Path) -> None:
     for settings in (DataSettings(label_column="colour"), DataSettings(image_column="img")):
         with pytest.raises(DataError, match=r"no column '(colour|img)'"):
             load_split(str(tmp_path / "mine"), "train", WANTED, settings)
+    with pytest.raises(DataError, match=r"mean 'train'.*There are: train, validation, test"):
+        load_split(str(tmp_path / "mine"), "trian", WANTED)
     with pytest.raises(DataError, match="did you mean 'validation'"):
         load_split(str(tmp_path / "mine"), "test", WANTED, DataSettings(test_split="validaton"))
 

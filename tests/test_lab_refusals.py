@@ -10,7 +10,8 @@ import torch
 
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.checkpoint import load_checkpoint
-from spikebottlenet.lab.claim import claim_data
+from spikebottlenet.lab.claim import claim_data, claimed
+from spikebottlenet.lab.compose import read_config
 from spikebottlenet.lab.config import TrainingConfig
 from spikebottlenet.lab.data import ImageSplit
 from spikebottlenet.lab.train import TrainingOptions, train_bundle
@@ -46,6 +47,21 @@ def test_a_folder_keeps_to_the_images_that_it_was_begun_with(tmp_path: Path) -> 
     renamed = ImageSplit(own.images, own.labels, ("lorry", "ship"))
     with pytest.raises(ConfigError, match="other images"):
         claim_data(run, renamed, None, ALONE)
+
+
+def test_another_config_is_refused_with_what_differs(tmp_path: Path) -> None:
+    first = read_config(write_config(tmp_path / "one.yaml"))
+    with claimed(tmp_path / "run", first, ALONE):
+        pass
+    (tmp_path / "run" / "uncut.pt").touch()
+    with claimed(tmp_path / "run", first, ALONE):
+        pass
+    other = read_config(write_config(tmp_path / "two.yaml"), ("seed=1", "cut.batch=8"))
+    with (
+        pytest.raises(ConfigError, match=r"config\.yaml; seed, cut\.batch differ"),
+        claimed(tmp_path / "run", other, ALONE),
+    ):
+        pass
 
 
 def test_a_refused_lender_leaves_nothing_in_the_folder(

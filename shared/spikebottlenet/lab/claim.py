@@ -43,10 +43,10 @@ def claimed(out: Path, source: ConfigSource, among: Workers) -> Iterator[None]:
             kept = out / CONFIG
             if not kept.exists() or not _begun(out):
                 replace_file(kept, source.text.encode())
-            elif not _means_the_same(kept, source):
+            elif differing := _differing(kept, source):
                 raise ConfigError(
-                    f"{out} holds a training by another config than {source.path} (see {kept}): "
-                    "give another --out, or that config"
+                    f"{out} holds a training by another config than {source.path} (see {kept}; "
+                    f"{', '.join(differing)} differ): give another --out, or that config"
                 )
             yield
     except InUseError as error:
@@ -94,11 +94,20 @@ def _other_data(folder: Path, found: bytes) -> bool:
     return kept.exists() and kept.read_bytes() != found
 
 
-def _means_the_same(kept: Path, source: ConfigSource) -> bool:
+def _differing(kept: Path, source: ConfigSource) -> list[str]:
+    """Settings that two configs say differently, as ``cut.batch``; none if they mean the same."""
     try:
-        return TrainingConfig.parse(read_yaml(kept), source=str(kept)) == source.config
+        theirs = TrainingConfig.parse(read_yaml(kept), source=str(kept)).model_dump(mode="json")
     except ConfigError:
-        return False
+        return ["all that this version does not know"]
+    ours = source.config.model_dump(mode="json")
+    found = list[str]()
+    for part, mine in ours.items():
+        if isinstance(mine, dict):
+            found += [f"{part}.{name}" for name in mine if mine[name] != theirs[part][name]]
+        elif mine != theirs[part]:
+            found.append(part)
+    return found
 
 
 def uncut_part(config: TrainingConfig) -> dict[str, Any]:

@@ -41,18 +41,18 @@ class Source:
             DataError: no such split.
         """
         if split not in (TRAIN, TEST):
-            return self.open_split(self._known(split, split))
+            return self.open_split(self._known(split, split, (TRAIN, TEST)))
         tested = self._test()
         if tested is not None:
             return tested if split == TEST else self._train()
         rest, part = self._parted()
         return part if split == TEST else rest
 
-    def _known(self, name: str, split: str) -> str:
+    def _known(self, name: str, split: str, known: tuple[str, ...] = ()) -> str:
         if name not in self.splits:
             raise DataError(
                 f"cannot load split {split!r} of {self.name!r}: no split {name!r}; "
-                f"{nearest(name, self.splits)}"
+                f"{nearest(name, dict.fromkeys((*self.splits, *known)))}"
             )
         return name
 
