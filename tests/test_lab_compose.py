@@ -9,7 +9,10 @@ import yaml
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.lab.compose import read_config
 
-BASE = "uncut: {phases: [{epochs: 1, side: 8}, {epochs: 2, side: 8}]}\ncut: {phases: []}\n"
+BASE = """\
+uncut: {phases: [{epochs: 1, side: 8}, {epochs: 2, side: 8}]}
+cut: {phases: [{epochs: 1, side: 8}]}
+"""
 
 
 @pytest.fixture

@@ -68,4 +68,4 @@ def test_recordings_become_a_bundle_that_daemons_serve(
     assert [record["source"] for record in records] == ["cloud"] * 6
     assert sum(record["label"] == "right" for record in records) >= 5
     assert done.returncode == 1
-    assert b"which is no AEDAT" in done.stderr  # the picture
+    assert b"which is a picture" in done.stderr
