@@ -84,11 +84,12 @@ def _main(path: Path, most: int) -> int:
     chosen = next((key for key, about in streams.items() if about["type"] == "events"), None)
     if chosen is None:
         return _NO_EVENTS
-    packets: list[npt.NDArray[Any]] = []
+    packets, count = list[npt.NDArray[Any]](), 0
     for part in decoder:
         if part["stream_id"] == chosen:
             packets.append(part["events"])
-            if sum(map(len, packets)) > most:
+            count += len(packets[-1])
+            if count > most:
                 return _TOO_MANY
     if not packets:
         return _NO_EVENTS

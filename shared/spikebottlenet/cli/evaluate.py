@@ -57,7 +57,14 @@ def evaluate(
     chosen = whole.sample(limit) if limit else whole
     subject = subject_of(opened, data=data, split=split, images=len(chosen))
     if out is None:
-        evaluation = evaluate_bundle(opened, chosen, threads=used)
+        evaluation, measured = (
+            evaluate_bundle(opened, chosen, threads=used),
+            opened.manifest.measured,
+        )
+        images = images_sha256(match_classes(chosen, opened.manifest.class_names))
+        subject = subject.model_copy(update={"images_sha256": images})
+        same = measured is not None and of_the_same_images(measured, evaluation, subject)
+        uncut_top1 = measured.uncut_top1 if measured and same else None
     else:
         evaluation, points = measured_points(
             opened,
@@ -68,11 +75,8 @@ def evaluate(
             threads=used,
         )
         add_points(out, opened.manifest.class_names, points)
-    found, measured = evaluation.rounded(), opened.manifest.measured
-    images = images_sha256(match_classes(chosen, opened.manifest.class_names))
-    subject = subject.model_copy(update={"images_sha256": images})
-    same = measured is not None and of_the_same_images(measured, evaluation, subject)
-    uncut_top1 = measured.uncut_top1 if measured and same else None
+        uncut_top1 = points[0].uncut_top1
+    found = evaluation.rounded()
     record = {
         "images": found["images"],
         "top1": found["top1"],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spikebottlenet.errors import ImageError, TooLargeError
+from spikebottlenet.recording_names import RECORDING_SUFFIXES
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES
 
 STANDARD_INPUT = "-"
@@ -16,7 +17,7 @@ STANDARD_INPUT = "-"
 _IMAGE_SUFFIXES = (
     *(".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png"),
     *(".ppm", ".tga", ".tif", ".tiff", ".webp"),
-    *(".aedat", ".aedat2", ".aedat3", ".aedat4", ".bin"),  # an event camera's recordings
+    *RECORDING_SUFFIXES,
 )
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.data_rows import Rows
+from spikebottlenet.recording_names import RECORDING_SUFFIXES
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -24,7 +25,6 @@ IMAGE_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
     )
 )
-RECORDING_SUFFIXES = frozenset({".aedat", ".aedat2", ".aedat3", ".aedat4", ".bin"})
 _SPLITS = {
     "train": "train",
     "training": "train",

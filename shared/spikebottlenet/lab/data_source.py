@@ -8,14 +8,10 @@ from pathlib import Path
 
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
-from spikebottlenet.lab.data_folder import (
-    IMAGE_SUFFIXES,
-    RECORDING_SUFFIXES,
-    ClassFolders,
-    find_class_folders,
-)
+from spikebottlenet.lab.data_folder import IMAGE_SUFFIXES, ClassFolders, find_class_folders
 from spikebottlenet.lab.data_rows import Rows, nearest, part_by_class
 from spikebottlenet.lab.data_table import open_tables, table_rows
+from spikebottlenet.recording_names import RECORDING_SUFFIXES
 
 log = logging.getLogger(__name__)
 
