@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = frozenset(
         *(".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
     )
 )
-_SPLITS = {
+SPLIT_NAMES = {
     "train": "train",
     "training": "train",
     "test": "test",
@@ -34,7 +34,11 @@ _SPLITS = {
     "valid": "validation",
     "validation": "validation",
 }
-_TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # `datasets` knows what to do
+METADATA_TABLES = (
+    "metadata.csv",
+    "metadata.jsonl",
+    "metadata.parquet",
+)  # `datasets` knows what to do
 _DEPTH = 3  # folders that a download may wrap around the classes
 
 
@@ -56,7 +60,7 @@ class ClassFolders:
         folder = self.splits[split]
         found = _folders(folder)
         unknown = sorted({path.name for path in found} - set(self.class_names))
-        unknown = [name for name in unknown if _files(folder / name, self.suffixes)]
+        unknown = [name for name in unknown if folder_files(folder / name, self.suffixes)]
         if unknown:
             raise DataError(
                 f"{folder} has classes that the training split lacks: {', '.join(unknown[:10])}: "
@@ -66,7 +70,7 @@ class ClassFolders:
         paths, labels = list[str](), list[int]()
         digest = hashlib.sha256(f"{folder.resolve()}\n".encode())  # another's files may look alike
         for class_folder in (path for path in found if path.name in order):
-            for path, size, changed in _files(class_folder, self.suffixes):
+            for path, size, changed in folder_files(class_folder, self.suffixes):
                 paths.append(path)
                 labels.append(order[class_folder.name])
                 digest.update(f"{os.path.relpath(path, folder)}\0{size}\0{changed}\n".encode())
@@ -74,7 +78,7 @@ class ClassFolders:
             name=f"split {split!r} of {self.root}",
             class_names=self.class_names,
             labels=np.asarray(labels, dtype=np.int64),
-            read=lambda rows: _read([paths[row] for row in rows]),
+            read=lambda rows: read_files([paths[row] for row in rows]),
             row_name=lambda row: paths[row],
             content=digest.hexdigest(),
         )
@@ -90,11 +94,11 @@ def find_class_folders(
     """
     folder = root
     for _ in range(_DEPTH):
-        if any((folder / name).exists() for name in _TABLES):
+        if any((folder / name).exists() for name in METADATA_TABLES):
             return None
         splits = _split_folders(folder, suffixes)
         if splits:
-            if any((path / name).exists() for path in splits.values() for name in _TABLES):
+            if any((path / name).exists() for path in splits.values() for name in METADATA_TABLES):
                 return None
             return ClassFolders(root, splits, _names(splits["train"]), suffixes)
         children = _folders(folder)
@@ -117,7 +121,7 @@ def find_class_folders(
 
 def _classes(root: Path, folder: Path, suffixes: frozenset[str]) -> ClassFolders:
     names = _names(folder)
-    if all(name.lower() in _SPLITS for name in names):
+    if all(name.lower() in SPLIT_NAMES for name in names):
         raise DataError(
             f"{folder} has the splits {', '.join(names)} with no folder a class in them: put what "
             "belongs to each class into a folder that bears its name"
@@ -129,7 +133,7 @@ def _split_folders(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
     """Folders named as splits that hold folders of images; none where there is no training one."""
     found = dict[str, Path]()
     for child in _folders(folder):
-        split = _SPLITS.get(child.name.lower())
+        split = SPLIT_NAMES.get(child.name.lower())
         if split and any(_files_below(inner, suffixes) for inner in _folders(child)):
             found[split] = child
     return found if "train" in found else {}
@@ -160,7 +164,7 @@ def _files_below(folder: Path, suffixes: frozenset[str]) -> bool:
     return any(_counts(name, suffixes) for _, _, names in os.walk(folder) for name in names)
 
 
-def _files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int, int]]":
+def folder_files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int, int]]":
     """Path, bytes and time of change of each file at or below a folder, sorted by path."""
     found = []
     for inner, _, names in os.walk(folder):
@@ -172,7 +176,7 @@ def _files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int, int]
     return sorted(found)
 
 
-def _read(paths: Sequence[str]) -> "list[bytes | OSError]":
+def read_files(paths: Sequence[str]) -> "list[bytes | OSError]":
     return [_read_file(path) for path in paths]
 
 

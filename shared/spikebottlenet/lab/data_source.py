@@ -1,14 +1,15 @@
 """Which images a split means: ``train`` and ``test`` of any data set, named so or parted."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.data_folder import IMAGE_SUFFIXES, ClassFolders, find_class_folders
+from spikebottlenet.lab.data_listing import find_listing
 from spikebottlenet.lab.data_rows import Rows, nearest, part_by_class
 from spikebottlenet.lab.data_table import open_tables, table_rows
 from spikebottlenet.recording_names import RECORDING_SUFFIXES
@@ -110,6 +111,11 @@ def open_source(name: str, settings: DataSettings, *, recordings: bool = False) 
     """
     if not name:
         raise DataError("no data set is named: give --data, a public name or a folder")
+    suffixes = RECORDING_SUFFIXES if recordings else IMAGE_SUFFIXES
+    local = Path(name).expanduser()
+    listing = find_listing(local, suffixes) if local.is_dir() else None
+    if listing is not None:
+        return _of_tables(name, listing.tables, partial(listing.rows, settings), settings)
     folder = _class_folders(name, recordings=recordings)
     if folder is not None:
         column = settings.image_column or settings.label_column
@@ -126,16 +132,30 @@ def open_source(name: str, settings: DataSettings, *, recordings: bool = False) 
         )
     tables = open_tables(name, settings.subset)
 
-    def open_split(split: str) -> Rows:
-        names = None
+    def open_split(split: str, class_names: tuple[str, ...] | None) -> Rows:
         about = f"split {split!r} of {name!r}"
-        first = settings.train_split if settings.train_split in tables else TRAIN
-        if split != first and first in tables:
-            train = table_rows(tables[first], settings, name=about, class_names=None)
-            names = train.class_names
-        return table_rows(tables[split], settings, name=about, class_names=names)
+        return table_rows(tables[split], settings, name=about, class_names=class_names)
 
-    return Source(name, tuple(tables), open_split, settings)
+    return _of_tables(name, tables, open_split, settings)
+
+
+def _of_tables(
+    name: str,
+    splits: Iterable[str],
+    open_split: Callable[[str, tuple[str, ...] | None], Rows],
+    settings: DataSettings,
+) -> Source:
+    """The training split says which classes there are."""
+    names = tuple(splits)
+    first = settings.train_split if settings.train_split in names else TRAIN
+
+    def by_training(split: str) -> Rows:
+        known = None
+        if split != first and first in names:
+            known = open_split(first, None).class_names
+        return open_split(split, known)
+
+    return Source(name, names, by_training, settings)
 
 
 def _class_folders(name: str, *, recordings: bool) -> ClassFolders | None:

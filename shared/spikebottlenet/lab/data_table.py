@@ -51,8 +51,8 @@ def table_rows(
         DataError: no such column, or a label that cannot be one.
     """
     images = _image_column(table, settings.image_column, name)
-    label_column = _label_column(table, settings.label_column, images, name)
-    labels, names = _labels(table, label_column, class_names, name)
+    label = label_column(table, settings.label_column, images, name)
+    labels, names = table_labels(table, label, class_names, name)
     files = table.select_columns([images]).cast_column(images, datasets.Image(decode=False))
 
     def read(rows: Sequence[int]) -> list[bytes | OSError]:
@@ -64,7 +64,7 @@ def table_rows(
         labels=labels,
         read=read,
         row_name=lambda row: _row_name(files[row][images], row),
-        content=f"{table._fingerprint}:{images}:{label_column}{_files_state(files, images)}",
+        content=f"{table._fingerprint}:{images}:{label}{_files_state(files, images)}",
     )
 
 
@@ -108,7 +108,12 @@ def _row_name(cell: "dict[str, Any] | None", row: int) -> str:
     return f"row {row} ({path})" if path else f"row {row}"
 
 
-def _named(table: Any, wanted: str, what: str, name: str) -> str:
+def named_column(table: Any, wanted: str, what: str, name: str) -> str:
+    """The column of that name.
+
+    Raises:
+        DataError: there is none; names the nearest.
+    """
     if wanted not in table.column_names:
         raise DataError(
             f"{name} has no {what} column {wanted!r}: {nearest(wanted, table.column_names)}"
@@ -118,7 +123,7 @@ def _named(table: Any, wanted: str, what: str, name: str) -> str:
 
 def _image_column(table: Any, wanted: str | None, name: str) -> str:
     if wanted is not None:
-        chosen = _named(table, wanted, "image", name)
+        chosen = named_column(table, wanted, "image", name)
         if not _may_be_image(table.features[chosen]):
             raise DataError(
                 f"column {chosen!r} of {name} holds {table.features[chosen]}, wanted images "
@@ -145,9 +150,14 @@ def _may_be_image(kind: Any) -> bool:
     return isinstance(kind, dict) and set(kind) == {"bytes", "path"}
 
 
-def _label_column(table: Any, wanted: str | None, images: str, name: str) -> str:
+def label_column(table: Any, wanted: str | None, images: str, name: str) -> str:
+    """The column of labels: the one that is wanted, or found by its type and name.
+
+    Raises:
+        DataError: there is none.
+    """
     if wanted is not None:
-        return _named(table, wanted, "label", name)
+        return named_column(table, wanted, "label", name)
     named = [c for c, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
     found = [c for c in _LABEL_COLUMNS if c in (named or table.column_names)] or named
     found = [c for c in found if c != images]
@@ -159,9 +169,14 @@ def _label_column(table: Any, wanted: str | None, images: str, name: str) -> str
     return str(found[0])
 
 
-def _labels(
+def table_labels(
     table: Any, column: str, known: tuple[str, ...] | None, name: str
 ) -> tuple[Labels, tuple[str, ...]]:
+    """Labels [N] and class names, by ``known`` where the training split has settled them.
+
+    Raises:
+        DataError: a row without a label, or with one that training lacks.
+    """
     kind = table.features[column]
     values = table[column][:]
     missing = sum(value is None for value in values)
@@ -174,18 +189,30 @@ def _labels(
         if known is None or known == tuple(kind.names):
             return labels, tuple(kind.names)
         return _by_name(labels, tuple(kind.names), known, name), known
-    if not isinstance(kind, datasets.Value) or not kind.dtype.startswith(
-        ("int", "uint", "string", "large_string", "bool")
-    ):
-        raise DataError(
-            f"label column {column!r} of {name} holds {kind}, wanted whole numbers or texts: "
-            "name another as data.label_column (--label-column)"
-        )
-    found = sorted(set(values))
-    names = known or tuple(str(value) for value in found)
+    values = _texts_or_whole(values, kind, f"label column {column!r} of {name}")
+    names = known or tuple(str(value) for value in sorted(set(values), key=_number_first))
     order = {value: index for index, value in enumerate(names)}
-    _refuse_unknown([str(value) for value in found if str(value) not in order], name)
+    _refuse_unknown(sorted({str(value) for value in values} - order.keys()), name)
     return np.asarray([order[str(value)] for value in values], dtype=np.int64), names
+
+
+def _texts_or_whole(values: list[Any], kind: Any, about: str) -> list[Any]:
+    """Labels as texts, whole numbers or truths; 3.0 is 3, as tables with gaps write it."""
+    if isinstance(kind, datasets.Value):
+        if kind.dtype.startswith(("int", "uint", "string", "large_string", "bool")):
+            return values
+        if kind.dtype.startswith("float") and all(float(value).is_integer() for value in values):
+            return [int(value) for value in values]
+    raise DataError(
+        f"{about} holds {kind}, wanted whole numbers or texts: name another as "
+        "data.label_column (--label-column)"
+    )
+
+
+def _number_first(value: object) -> tuple[float, str]:
+    """Key that has 9 before 10 also where both are texts."""
+    text = str(value)
+    return (float(text) if text.isdecimal() else float("inf"), text)
 
 
 def _by_name(labels: Labels, names: tuple[str, ...], known: tuple[str, ...], name: str) -> Labels:
