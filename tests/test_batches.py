@@ -1,19 +1,22 @@
 """Requests that wait together share a message, and so do answers; damage loses none of them."""
 
 import random
+from contextlib import suppress
 
 import grpc
 import grpc.aio
 import numpy as np
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.cloud_stream import CloudStream, Connection, bound_request, open_stream
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger, framed_bytes, shares
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError
-from spikebottlenet.rpc.checks import with_check
+from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError, UnavailableError
+from spikebottlenet.rpc.brief import fill_in, fill_in_repeated
+from spikebottlenet.rpc.checks import verify_check, with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     AnswerBatch,
@@ -111,7 +114,7 @@ async def test_answers_that_are_ready_together_come_in_one_message(
     assert sorted(kinds(answers)) == [("prediction", sequence) for sequence in range(1, 21)]
     if ordered:
         assert kinds(answers) == sorted(kinds(answers))
-    assert len(answers) < 10
+    assert any(answer.HasField("batch") for answer in answers)
     assert cloud.stop() == 0
     totals = log_lines(cloud)[-1]
     assert totals["wire_bytes_down"] == sum(framed_bytes(a.ByteSize()) for a in answers)
@@ -258,6 +261,118 @@ def answer_batch(sequences: list[int]) -> AnswerBatch:
         for sequence in sequences
     ]
     return with_check(AnswerBatch(answers=answers), STREAM)
+
+
+def plain(prediction: Prediction) -> Prediction:
+    """Without its check and times."""
+    found = Prediction()
+    found.CopyFrom(prediction)
+    found.check = found.queue_us = found.tail_us = 0
+    return found
+
+
+async def test_brief_answers_say_the_same_in_fewer_bytes(
+    start: Start, bundle: Bundle, frame: bytes
+) -> None:
+    cloud = start("cloud_node")
+    requests = [bound_request(STREAM, sequence, frame) for sequence in range(1, 21)]
+    _, *answers = await converse(cloud, [opened(bundle, batches=True), together(requests)])
+    whole = {each.prediction.sequence: plain(each.prediction) for each in apart(answers)}
+    later = [bound_request(STREAM, sequence + 100, frame) for sequence in range(1, 21)]
+    opening = opened(bundle, batches=True, brief=True)
+    accepted, *brief = await converse(cloud, [opening, together(later)])
+    assert sorted(kinds(brief)) == [("prediction", sequence + 100) for sequence in range(1, 21)]
+    assert any(message.HasField("batch") for message in brief)
+    for message in brief:
+        alone = not message.HasField("batch")
+        verify_check(message.prediction if alone else message.batch, STREAM)
+        fill_in_repeated([] if alone else message.batch.answers)
+    assert [a.prediction.check != 0 for a in apart(brief)] == [
+        not message.HasField("batch") for message in brief for _ in apart([message])
+    ]
+    for answer in apart(brief):
+        prediction = answer.prediction
+        assert not prediction.timesteps
+        assert not prediction.cloud_compute_uj
+        assert prediction.tail_us > 0
+        fill_in(prediction, accepted.accepted.usual)
+        prediction.sequence -= 100
+        assert plain(prediction) == whole[prediction.sequence]
+    # A kept answer is as the stream wants it that asks again.
+    accepted, *again = await converse(cloud, [opened(bundle, batches=True), together(later)])
+    assert not accepted.accepted.HasField("usual")
+    assert all(each.prediction.timesteps for each in apart(again))
+    for each in apart(again):
+        verify_check(each.prediction, STREAM)
+
+
+async def test_a_brief_failure_in_a_batch_and_alone(
+    start: Start, bundle: Bundle, frame: bytes
+) -> None:
+    cloud = start("cloud_node")
+    damaged = bound_request(STREAM, 2, frame)
+    damaged.frame = damaged.frame[:-1] + bytes([damaged.frame[-1] ^ 1])
+    opening = opened(bundle, batches=True, brief=True)
+    _, *answers = await converse(cloud, [opening, damaged])
+    assert kinds(answers) == [("failure", 2)]
+    verify_check(answers[0].failure, STREAM)
+
+
+USUAL = Prediction(timesteps=2, cloud_compute_uj=1.5)
+
+
+def brief_batch(sequences: list[int], **more: object) -> AnswerBatch:
+    answers = [
+        StreamResponse(
+            prediction=Prediction(
+                sequence=sequence,
+                classes=[1],
+                chances=[16_383],
+                tail_us=0 if index else 7000,
+                **more,
+            )
+        )
+        for index, sequence in enumerate(sequences)
+    ]
+    return with_check(AnswerBatch(answers=answers), STREAM)
+
+
+async def test_an_edge_puts_back_what_brief_answers_leave_out() -> None:
+    batch = brief_batch([1, 2])
+    batch.answers.add(prediction=Prediction(sequence=3, classes=[1], chances=[9], timesteps=1))
+    alone = with_check(Prediction(sequence=4, classes=[1], chances=[9], tail_us=50), STREAM)
+    cloud = Recorder(
+        Accepted(max_in_flight=32, usual=USUAL),
+        [StreamResponse(batch=with_check(batch, STREAM)), StreamResponse(prediction=alone)],
+    )
+    ledger = WireLedger(KernelCounters(port=1, side=Side.REMOTE))
+    async with echo_server(service=cloud) as serving:
+
+        def connect() -> Connection:
+            return Connection(grpc.aio.insecure_channel(f"127.0.0.1:{serving.port}"), ())
+
+        async with open_stream(connect, Open(stream_id=STREAM), ledger) as stream:
+            await stream.done_writing()
+            found = [(await stream.read())[0].prediction for _ in range(4)]
+    told = [(each.timesteps, each.cloud_compute_uj, each.tail_us) for each in found]
+    assert told == [(2, 1.5, 7000), (2, 1.5, 7000), (1, 0, 7000), (2, 1.5, 50)]
+
+
+async def test_no_flipped_bit_of_a_brief_batch_changes_an_answer() -> None:
+    whole = StreamResponse(batch=brief_batch([1, 2, 3])).SerializeToString()
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            response = StreamResponse.FromString(bytes(damaged))
+        except DecodeError:
+            continue  # gRPC says so
+        cloud = CloudStream(None, WireLedger(KernelCounters(port=1, side=Side.REMOTE)), STREAM)
+        cloud._usual = USUAL
+        with suppress(CorruptFrameError, UnavailableError):
+            cloud._unpack(response)
+        # A Drain costs no answer: all that has none is sent again elsewhere.
+        assert {answer.WhichOneof("response") for answer, _ in cloud._answers} <= {"drain"}, bit
 
 
 async def test_what_is_whole_of_a_damaged_batch_of_answers_is_taken() -> None:

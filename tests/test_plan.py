@@ -240,7 +240,7 @@ def test_a_slower_edge_and_a_given_file_change_what_they_should(bundle: Bundle) 
 def test_bytes_of_a_message_are_those_of_the_contract() -> None:
     message = StreamRequest(sequence=300, frame=bytes(200), deadline_ms=1900)
     assert request_bytes(200) == framed_bytes(len(message.SerializeToString())) + 26
-    assert answer_bytes(2) > framed_bytes(0)
+    assert answer_bytes() > framed_bytes(0)
 
 
 def test_two_machines_share_what_the_processes_add(bundle: Bundle) -> None:

@@ -84,7 +84,6 @@ class CloudInference:
         if received.traceparent:  # of an edge that traces
             self._trace(received, answer, arrived)
         best = best_classes(answer.probabilities)
-        macs = model.bundle.manifest.operations.tail_macs[received.timesteps - 1]
         return Prediction(
             sequence=sequence,
             classes=[score.class_index for score in best],
@@ -92,8 +91,13 @@ class CloudInference:
             timesteps=received.timesteps,
             queue_us=answer.queue_us,
             tail_us=answer.tail_us,
-            cloud_compute_uj=compute_uj(macs, 0),
+            cloud_compute_uj=_tail_uj(model.bundle, received.timesteps),
         )
+
+    def usual(self, model: ServedModel) -> Prediction:
+        """What answers of all timesteps have in common."""
+        timesteps = model.codec.shape.timesteps
+        return Prediction(timesteps=timesteps, cloud_compute_uj=_tail_uj(model.bundle, timesteps))
 
     def _trace(self, received: Received, answer: TailAnswer, arrived: float) -> None:
         began = arrived + answer.queue_us / 1e6
@@ -169,3 +173,8 @@ class CloudInference:
         """The totals line, wire bytes by both ways of counting."""
         sums = asdict(self.totals) | {"expired": self._worker.expired}
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
+
+
+def _tail_uj(bundle: Bundle, timesteps: int) -> float:
+    """Estimated energy of decoder and tail."""
+    return compute_uj(bundle.manifest.operations.tail_macs[timesteps - 1], 0)

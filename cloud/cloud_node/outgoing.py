@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from cloud_node.ordering import fails_for_now
 from spikebottlenet.accounting.wire import WireLedger, framed_bytes, shares
+from spikebottlenet.rpc.brief import leave_out, leave_out_repeated
 from spikebottlenet.rpc.checks import with_check
-from spikebottlenet.rpc.v1.coinference_pb2 import AnswerBatch, Open, StreamResponse
+from spikebottlenet.rpc.v1.coinference_pb2 import AnswerBatch, Open, Prediction, StreamResponse
 
 # A batch fits one HTTP/2 frame (16,384 bytes, RFC 9113, section 4.2), and its framing is little
 # beside it long before.
@@ -34,18 +35,26 @@ class Departure(NamedTuple):
 class Outgoing:
     """What waits to be written on one stream."""
 
-    def __init__(self, opening: Open, ledger: WireLedger) -> None:
+    def __init__(self, opening: Open, ledger: WireLedger, usual: Prediction) -> None:
         self._opening = opening
+        self._usual = usual
         self._ledger = ledger
         self._waiting: deque[_Waiting] = deque()
         self._some = asyncio.Event()
         self._complete = self._closed = False
 
     def put(self, response: StreamResponse, sent: Sent = lambda _: None) -> None:
-        """Have a response written; ``sent`` then gets its share of the wire, 0 if it never is."""
+        """Have a response written; ``sent`` then gets its share of the wire, 0 if it never is.
+
+        It is kept as it is: what is written may be a brief copy.
+        """
         if self._closed:
             sent(0)
             return
+        if self._opening.brief:
+            response = leave_out(response, self._usual)
+        elif self._opening.checked:
+            self._check(response)
         self._waiting.append(_Waiting(response, response.ByteSize(), sent))
         self._some.set()
 
@@ -73,9 +82,14 @@ class Outgoing:
         together = self._together()
         first = together[0].response
         if len(together) == 1:
+            if self._opening.brief and self._opening.checked:
+                self._check(first)
             message, answers = first, int(not first.HasField("drain"))
         else:
-            batch = AnswerBatch(answers=[one.response for one in together])
+            responses = [one.response for one in together]
+            if self._opening.brief:
+                leave_out_repeated(responses)
+            batch = AnswerBatch(answers=responses)
             if self._opening.checked:
                 with_check(batch, self._opening.stream_id)
             message, answers = StreamResponse(batch=batch), len(together)
@@ -95,11 +109,22 @@ class Outgoing:
             together.append(self._waiting.popleft())
         return together
 
+    def _check(self, response: StreamResponse) -> None:
+        match response.WhichOneof("response"):
+            case "prediction":
+                with_check(response.prediction, self._opening.stream_id)
+            case "failure":
+                with_check(response.failure, self._opening.stream_id)
+
     def _account(self, message: StreamResponse, together: list[_Waiting]) -> None:
         alone = len(together) == 1
-        size = together[0].message_bytes if alone else message.ByteSize()
+        size = message.ByteSize()
         self._ledger.count_down(size)
-        parts = [framed_bytes(size)] if alone else shares(size, [w.message_bytes for w in together])
+        parts = (
+            [framed_bytes(size)]
+            if alone
+            else shares(size, [w.response.ByteSize() for w in together])
+        )
         loop = asyncio.get_running_loop()
         for one, share in zip(together, parts, strict=True):
             loop.call_soon(one.sent, share)

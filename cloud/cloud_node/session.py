@@ -26,7 +26,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.rpc.chances import CERTAIN
-from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
+from spikebottlenet.rpc.checks import frame_context, verify_check
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
@@ -65,7 +65,8 @@ class Session:
         self._client = current_client()
         self._cache = cache
         self._ledger = ledger
-        self._out = Outgoing(opening, ledger)
+        self._usual = inference.usual(model)
+        self._out = Outgoing(opening, ledger, self._usual)
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
         self._order = Order(ordered=opening.ordered)
         self._last = self._before = 0  # sequences, on an ordered stream
@@ -93,6 +94,7 @@ class Session:
         accepted = Accepted(
             max_in_flight=settings.max_in_flight,
             batch_bytes=min(BATCH_BYTES, settings.max_message_bytes),
+            usual=self._usual if self._open.brief else None,
         )
         yield StreamResponse(accepted=accepted)
         reading = asyncio.create_task(self._read(requests))
@@ -297,7 +299,7 @@ class Session:
             self._unanswered.clear()
 
     async def _repeat(self, turn: Turn, known: Answer) -> None:
-        response = self._checked(await asyncio.shield(known))
+        response = await asyncio.shield(known)
         if await turn.begins():
             self._out.put(response)
         else:
@@ -318,18 +320,7 @@ class Session:
 
         self._start(refuse())
 
-    def _checked(self, response: StreamResponse) -> StreamResponse:
-        """A kept answer as this stream wants it: it may be of one that asked for no checks."""
-        if not (self._open.checked and response.HasField("prediction")):
-            return response
-        again = StreamResponse()
-        again.CopyFrom(response)
-        with_check(again.prediction, self._open.stream_id)
-        return again
-
     def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
-        if self._open.checked:
-            with_check(prediction, self._open.stream_id)
         response = StreamResponse(prediction=prediction)
 
         def sent(wire_bytes: int) -> None:
@@ -346,8 +337,6 @@ class Session:
 
     def _refuse(self, sequence: int, error: SpikeBottleNetError, *, sent: bool) -> StreamResponse:
         failure = self._inference.refuse(f"{self._name}/{sequence}", sequence, error)
-        if self._open.checked:
-            with_check(failure, self._open.stream_id)
         response = StreamResponse(failure=failure)
         if sent:
             self._out.put(response)

@@ -15,11 +15,13 @@ import grpc.aio
 from spikebottlenet.accounting.wire import WireLedger, shares
 from spikebottlenet.codec.frame import bind_frame
 from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError, UnavailableError
+from spikebottlenet.rpc.brief import fill_in, fill_in_repeated
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.refusal import error_from_call
 from spikebottlenet.rpc.status import error_from_status
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Open,
+    Prediction,
     RequestBatch,
     StreamRequest,
     StreamResponse,
@@ -62,6 +64,7 @@ class CloudStream:
         self._stream_id = stream_id
         self._cut: UnavailableError | None = None
         self._batch_bytes = 0
+        self._usual: Prediction | None = None  # of brief answers, where the cloud knows them
         self._answers: deque[tuple[StreamResponse, int]] = deque()  # read, and not yet given out
         self._damage: CorruptFrameError | None = None  # of what came after those
         self.max_in_flight = 1
@@ -72,7 +75,7 @@ class CloudStream:
         Raises:
             SpikeBottleNetError: what the cloud refused it for, or that it is away.
         """
-        opening.checked = opening.batches = True
+        opening.checked = opening.batches = opening.brief = True
         first = StreamRequest(open=with_check(opening, opening.stream_id))
         async with asyncio.timeout(OPEN_WITHIN_S):
             await self._call.write(first)
@@ -85,6 +88,7 @@ class CloudStream:
         self._ledger.count_down(reply.ByteSize())
         self.max_in_flight = max(1, reply.accepted.max_in_flight)
         self._batch_bytes = reply.accepted.batch_bytes  # 0 from a cloud that knows no batches
+        self._usual = reply.accepted.usual if reply.accepted.HasField("usual") else None
 
     async def write(self, requests: Sequence[StreamRequest]) -> list[int]:
         """Send the first of these and those after it that fit the same message.
@@ -162,23 +166,32 @@ class CloudStream:
             self._verify(response)
             self._answers.append((response, share))
             return
-        answers = response.batch.answers
+        answers, brief = response.batch.answers, self._usual is not None
+        if brief:
+            verify_check(response.batch, self._stream_id)
         if answers:
             parts = shares(message_bytes, [answer.ByteSize() for answer in answers])
+            if brief:
+                fill_in_repeated(answers)
             for answer, part in zip(answers, parts, strict=True):
-                self._verify(answer)
+                self._verify(answer, checked=not brief)
                 self._answers.append((answer, part))
-        verify_check(response.batch, self._stream_id)
+        if not brief:
+            verify_check(response.batch, self._stream_id)
 
-    def _verify(self, response: StreamResponse) -> None:
+    def _verify(self, response: StreamResponse, *, checked: bool = True) -> None:
         match response.WhichOneof("response"):
             case "prediction":
                 prediction = response.prediction
-                verify_check(prediction, self._stream_id)
+                if checked:
+                    verify_check(prediction, self._stream_id)
                 if not 0 < len(prediction.classes) == len(prediction.chances):
                     raise UnavailableError("the cloud's answer names no class: check its version")
+                if self._usual is not None:
+                    fill_in(prediction, self._usual)
             case "failure":
-                verify_check(response.failure, self._stream_id)
+                if checked:
+                    verify_check(response.failure, self._stream_id)
             case "drain":
                 pass
             case _:

@@ -17,16 +17,14 @@ def request_bytes(frame: int) -> int:
     return on_stream(message.ByteSize())
 
 
-def answer_bytes(timesteps: int) -> int:
-    """Wire bytes of its answer."""
+def answer_bytes() -> int:
+    """Wire bytes of its answer, a brief one."""
     prediction = Prediction(
         sequence=_TYPICAL_SEQUENCE,
         classes=range(5),
         chances=to_chances([0.2] * 5),
-        timesteps=timesteps,
         queue_us=100,
         tail_us=20_000,
-        cloud_compute_uj=1.0,
         check=1,
     )
     return on_stream(StreamResponse(prediction=prediction).ByteSize())

@@ -167,7 +167,7 @@ def _cut(
         cloud_ms=sites * cloud.decode.median + tail_ms(cloud, head.after_stage),
         overhead_ms=added.split + (factor - 1.0) * added.edge,
         up_bytes=request_bytes(round(frame)),
-        down_bytes=answer_bytes(profiles.edge.architecture.timesteps),
+        down_bytes=answer_bytes(),
         edge_uj=_head_uj(profiles, head, bundle),
         top1=None if measured is None else measured.top1,
         bytes_are=bytes_are,

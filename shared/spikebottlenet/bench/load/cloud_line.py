@@ -69,6 +69,7 @@ class CloudLine:
             try:
                 self._ready.append(request)
                 async with self._writing:
+                    await asyncio.sleep(0)  # all that are asked in this turn go together
                     if self._ready:  # else it went with those before it
                         await self._call.write(self._next_message())
             except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -95,20 +96,25 @@ class CloudLine:
                     for answer in response.batch.answers:
                         self._take(answer)
                 else:
+                    self._verify(response)
                     self._take(response)
         except grpc.aio.AioRpcError:
             pass
         finally:
             await self._answers.end(self._call)
 
-    def _take(self, response: StreamResponse) -> None:
+    def _verify(self, response: StreamResponse) -> None:
         if response.HasField("prediction"):
             verify_check(response.prediction, self._stream_id)
+        elif response.HasField("failure"):
+            verify_check(response.failure, self._stream_id)
+
+    def _take(self, response: StreamResponse) -> None:
+        if response.HasField("prediction"):
             if self._throttle is not None:
                 self._throttle.accepted(time.monotonic())
             self._answers.settle(response.prediction.sequence, 0)
         elif response.HasField("failure"):
-            verify_check(response.failure, self._stream_id)
             if self._throttle is not None and response.failure.code == _NO_ROOM:
                 self._throttle.refused(time.monotonic())
             self._answers.settle(response.failure.sequence, response.failure.code)
@@ -132,6 +138,7 @@ async def cloud_line(aim: Aim) -> AsyncIterator[CloudLine]:
             deadline_ms=aim.deadline_ms,
             checked=True,
             batches=True,  # answers that are ready together
+            brief=True,
         )
         try:
             async with asyncio.timeout(_OPEN_WITHIN_S):

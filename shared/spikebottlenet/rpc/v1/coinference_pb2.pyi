@@ -68,7 +68,7 @@ class RequestBatch(_message.Message):
     def __init__(self, requests: _Optional[_Iterable[_Union[StreamRequest, _Mapping]]] = ..., check: _Optional[int] = ...) -> None: ...
 
 class Open(_message.Message):
-    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered", "checked", "check", "batches")
+    __slots__ = ("fingerprint", "stream_id", "deadline_ms", "ordered", "checked", "check", "batches", "brief")
     FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     STREAM_ID_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class Open(_message.Message):
     CHECKED_FIELD_NUMBER: _ClassVar[int]
     CHECK_FIELD_NUMBER: _ClassVar[int]
     BATCHES_FIELD_NUMBER: _ClassVar[int]
+    BRIEF_FIELD_NUMBER: _ClassVar[int]
     fingerprint: bytes
     stream_id: bytes
     deadline_ms: int
@@ -83,7 +84,8 @@ class Open(_message.Message):
     checked: bool
     check: int
     batches: bool
-    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ..., checked: bool = ..., check: _Optional[int] = ..., batches: bool = ...) -> None: ...
+    brief: bool
+    def __init__(self, fingerprint: _Optional[bytes] = ..., stream_id: _Optional[bytes] = ..., deadline_ms: _Optional[int] = ..., ordered: bool = ..., checked: bool = ..., check: _Optional[int] = ..., batches: bool = ..., brief: bool = ...) -> None: ...
 
 class StreamResponse(_message.Message):
     __slots__ = ("accepted", "prediction", "failure", "drain", "batch")
@@ -108,12 +110,14 @@ class AnswerBatch(_message.Message):
     def __init__(self, answers: _Optional[_Iterable[_Union[StreamResponse, _Mapping]]] = ..., check: _Optional[int] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("max_in_flight", "batch_bytes")
+    __slots__ = ("max_in_flight", "batch_bytes", "usual")
     MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     BATCH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    USUAL_FIELD_NUMBER: _ClassVar[int]
     max_in_flight: int
     batch_bytes: int
-    def __init__(self, max_in_flight: _Optional[int] = ..., batch_bytes: _Optional[int] = ...) -> None: ...
+    usual: Prediction
+    def __init__(self, max_in_flight: _Optional[int] = ..., batch_bytes: _Optional[int] = ..., usual: _Optional[_Union[Prediction, _Mapping]] = ...) -> None: ...
 
 class Prediction(_message.Message):
     __slots__ = ("sequence", "classes", "timesteps", "enough", "queue_us", "tail_us", "cloud_compute_uj", "check", "chances")

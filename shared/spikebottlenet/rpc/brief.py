@@ -1,0 +1,55 @@
+"""Brief answers: what every answer of a stream would repeat is said once, in Accepted, and the time
+in the tail once for those of a batch that were in it together.
+
+A batch of them has one check, its own: where that is wrong none of them is taken, and the edge asks
+again for all.
+"""
+
+from collections.abc import Iterable
+
+from spikebottlenet.rpc.v1.coinference_pb2 import Prediction, StreamResponse
+
+
+def leave_out(response: StreamResponse, usual: Prediction) -> StreamResponse:
+    """A copy without check, and without what is as usual."""
+    brief = StreamResponse()
+    brief.CopyFrom(response)
+    match brief.WhichOneof("response"):
+        case "prediction":
+            prediction = brief.prediction
+            prediction.check = 0
+            if (prediction.timesteps, prediction.cloud_compute_uj) == (
+                usual.timesteps,
+                usual.cloud_compute_uj,
+            ):
+                prediction.timesteps = 0
+                prediction.cloud_compute_uj = 0
+        case "failure":
+            brief.failure.check = 0
+    return brief
+
+
+def leave_out_repeated(answers: Iterable[StreamResponse]) -> None:
+    """Leave out times in the tail that are those of the answer before."""
+    before = 0
+    for answer in answers:
+        if answer.HasField("prediction"):
+            tail_us = answer.prediction.tail_us
+            if tail_us == before:
+                answer.prediction.tail_us = 0
+            before = tail_us
+
+
+def fill_in_repeated(answers: Iterable[StreamResponse]) -> None:
+    """Put them back."""
+    before = 0
+    for answer in answers:
+        if answer.HasField("prediction"):
+            before = answer.prediction.tail_us = answer.prediction.tail_us or before
+
+
+def fill_in(prediction: Prediction, usual: Prediction) -> None:
+    """Put back what was left out."""
+    if not prediction.timesteps:
+        prediction.timesteps = usual.timesteps
+        prediction.cloud_compute_uj = usual.cloud_compute_uj
