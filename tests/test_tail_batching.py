@@ -72,6 +72,30 @@ def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
     assert order.index("late") <= foretold
 
 
+@given(st.lists(st.one_of(senders, st.none()), max_size=60), senders)
+def test_the_place_foretold_is_that_of_counting_all_others(
+    steps: list[Sender | None], late: Sender
+) -> None:
+    queue: FairQueue[Job] = FairQueue()
+    held: Counter[Sender] = Counter()
+    for number, step in enumerate(steps):
+        if step is not None:
+            queue.push(step, Job(f"{step.client}{step.stream.decode()}.{number}"))
+            held[step] += 1
+        elif len(queue):
+            name = queue.pop().name
+            held[Sender(name[0], name[1].encode())] -= 1
+    turn = held[late] + 1
+    own = turn - 1
+    clients: Counter[str] = Counter()
+    for sender, count in held.items():
+        clients[sender.client] += count
+        if sender.client == late.client and sender != late:
+            own += min(count, turn)
+    others = [count for client, count in clients.items() if client != late.client]
+    assert queue.ahead_of(late) == own + sum(min(count, own + 1) for count in others)
+
+
 def test_the_cost_model_finds_the_line_that_made_its_batches() -> None:
     cost = fit_cost([Measured(n, 0.010 + 0.006 * n) for n in (1, 4, 16)])
     assert cost.fixed_s == pytest.approx(0.010)

@@ -7,7 +7,7 @@ that has a single image by a turn, not by 500.
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -40,12 +40,38 @@ class Waiting(Protocol):
 J = TypeVar("J", bound=Waiting)
 
 
+class _Turns:
+    """How many of several queues have a first image, a second one, and so on.
+
+    So what others have before somebody's n-th turn is a sum over n turns, not over all others.
+    """
+
+    def __init__(self) -> None:
+        self._having: list[int] = []  # by turn, from the first on
+
+    def added(self, length: int) -> None:
+        """A queue has grown to this length."""
+        if length > len(self._having):
+            self._having.append(0)
+        self._having[length - 1] += 1
+
+    def taken(self, length: int) -> None:
+        """A queue has shrunk from this length."""
+        self._having[length - 1] -= 1
+
+    def before(self, turn: int) -> int:
+        """Images of the first so many turns."""
+        return sum(self._having[:turn])
+
+
 class FairQueue(Generic[J]):
     """Images of one group; clients take turns, and so do the streams of each."""
 
     def __init__(self) -> None:
         self._clients: OrderedDict[str, OrderedDict[bytes, deque[J]]] = OrderedDict()
         self._held: dict[str, int] = {}
+        self._by_client = _Turns()
+        self._by_stream: dict[str, _Turns] = {}  # of each client
         self._size = 0
 
     def __len__(self) -> int:
@@ -58,8 +84,11 @@ class FairQueue(Generic[J]):
     def push(self, sender: Sender, job: J) -> None:
         """Put an image behind its sender's others."""
         streams = self._clients.setdefault(sender.client, OrderedDict())
-        streams.setdefault(sender.stream, deque()).append(job)
-        self._held[sender.client] = self._held.get(sender.client, 0) + 1
+        jobs = streams.setdefault(sender.stream, deque())
+        jobs.append(job)
+        held = self._held[sender.client] = self._held.get(sender.client, 0) + 1
+        self._by_stream.setdefault(sender.client, _Turns()).added(len(jobs))
+        self._by_client.added(held)
         self._size += 1
 
     def pop(self) -> J:
@@ -70,6 +99,8 @@ class FairQueue(Generic[J]):
         """
         client, streams = next(iter(self._clients.items()))
         stream, jobs = next(iter(streams.items()))
+        self._by_stream[client].taken(len(jobs))
+        self._by_client.taken(self._held[client])
         job = jobs.popleft()
         self._size -= 1
         self._held[client] -= 1
@@ -80,20 +111,18 @@ class FairQueue(Generic[J]):
         if streams:
             self._clients.move_to_end(client)
         else:
-            del self._clients[client], self._held[client]
+            del self._clients[client], self._held[client], self._by_stream[client]
         return job
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that would go before one more of this sender's, or with the same turn."""
-        streams: Mapping[bytes, deque[J]] = self._clients.get(sender.client, {})
-        turn = len(streams.get(sender.stream, ())) + 1
-        own = sum(
-            min(len(jobs), turn) for stream, jobs in streams.items() if stream != sender.stream
-        )
-        own += turn - 1
-        return own + sum(
-            min(held, own + 1) for client, held in self._held.items() if client != sender.client
-        )
+        queues = self._clients.get(sender.client)
+        mine = len(queues.get(sender.stream, ())) if queues else 0
+        held = self._held.get(sender.client, 0)
+        # What is this sender's own is in the sums as well.
+        streams = self._by_stream.get(sender.client)
+        own = streams.before(mine + 1) if streams else 0
+        return own + self._by_client.before(own + 1) - min(held, own + 1)
 
     def __iter__(self) -> Iterator[J]:
         """All that wait, in no order."""
