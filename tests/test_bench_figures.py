@@ -1,6 +1,7 @@
 """What the bench says of measurements, on values derived by hand."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -159,6 +160,10 @@ def test_a_generator_later_than_a_tenth_of_its_latencies_is_not_believed() -> No
     assert report(9.0, 0.5).valid
     assert not report(11.0, 0.5).valid
     assert not report(1.0, 0.99).valid
+    # Its lateness is in what it reports, so that is a bound all the same.
+    assert report(11.0, 0.5).as_bound(100.0) == 100.0
+    assert math.isnan(report(1.0, 0.99).as_bound(100.0))
+    assert math.isnan(report(9.0, 0.5).as_bound(None))
 
 
 def test_slope_of_a_square_is_two() -> None:

@@ -75,11 +75,15 @@ class LoadReport:
     open_loop: bool
 
     @property
+    def saturated(self) -> bool:
+        """Whether the generator had no time left, so that it may have offered less than it says."""
+        return self.generator_cpu >= 0.95 * self.generator_processes
+
+    @property
     def valid(self) -> bool:
         """Whether the generator kept up, so that what is reported is the server's."""
-        busy = self.generator_cpu >= 0.95 * self.generator_processes
-        if busy or not self.open_loop:
-            return not busy
+        if self.saturated or not self.open_loop:
+            return not self.saturated
         lag, latency = self.lag_ms[99.0], self.accepted_ms[99.0] or self.refused_ms[99.0]
         if lag is None or latency is None:
             return self.requests > 0
@@ -97,6 +101,12 @@ class LoadReport:
     def if_valid(self, value: float | None) -> float:
         """A figure of this run, or NaN: of a run that is not valid, or of too few samples."""
         return value if self.valid and value is not None else math.nan
+
+    def as_bound(self, value: float | None) -> float:
+        """A latency that the server's is at most: it counts from when a request was due, and so has
+        the generator's own lateness in it. NaN where it had no time left, or of too few samples.
+        """
+        return math.nan if self.saturated or value is None else value
 
     @property
     def remarks(self) -> tuple[str, ...]:
