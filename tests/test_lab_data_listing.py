@@ -49,6 +49,7 @@ def named(split: ImageSplit) -> list[str]:
         ("file,label", "images/{:04d}.png,{}"),
         ("file_name;label", "{:04d}.png;{}"),
         ("id\tbreed", "{:04d}\t{}"),
+        ("label,path", "{1},/home/somebody/d/images/{0:04d}.png"),
         ("label,path,weather", "{1},.\\images\\{0:04d}.png,rain"),
     ],
 )

@@ -9,7 +9,6 @@ test split and forget a class whose folder is empty.
 
 import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,7 +77,7 @@ class ClassFolders:
             name=f"split {split!r} of {self.root}",
             class_names=self.class_names,
             labels=np.asarray(labels, dtype=np.int64),
-            read=lambda rows: read_files([paths[row] for row in rows]),
+            read=lambda rows: [read_file(paths[row]) for row in rows],
             row_name=lambda row: paths[row],
             content=digest.hexdigest(),
         )
@@ -176,11 +175,8 @@ def folder_files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int
     return sorted(found)
 
 
-def read_files(paths: Sequence[str]) -> "list[bytes | OSError]":
-    return [_read_file(path) for path in paths]
-
-
-def _read_file(path: str) -> bytes | OSError:
+def read_file(path: str) -> bytes | OSError:
+    """Its bytes, or why it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:

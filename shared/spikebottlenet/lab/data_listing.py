@@ -26,7 +26,7 @@ from spikebottlenet.lab.data_folder import (
     SPLIT_NAMES,
     find_class_folders,
     folder_files,
-    read_files,
+    read_file,
 )
 from spikebottlenet.lab.data_rows import Rows
 from spikebottlenet.lab.data_table import label_column, named_column, table_labels, table_rows
@@ -61,7 +61,7 @@ class Listing:
         """
         table, name = self.tables[split], f"split {split!r} of {self.root}"
         files = self._files(split)
-        column = _file_column(table, settings.image_column, files, name)
+        column = self._file_column(table, settings.image_column, files, name)
         if column is None:
             return table_rows(table, settings, name=name, class_names=class_names)
         label = self._label_column(settings, split)
@@ -70,7 +70,7 @@ class Listing:
         else:  # a test split of a contest
             labels, names = np.full(len(table), -1, dtype=np.int64), class_names or ()
         said = [_key(value) for value in table[column][:]]
-        found = [files.get(each) for each in said]
+        found = [self._find(each, files) for each in said]
         missing = [each for each, file in zip(said, found, strict=True) if file is None]
         if missing:
             log.warning(
@@ -88,7 +88,10 @@ class Listing:
             name=name,
             class_names=names,
             labels=labels,
-            read=lambda rows: read_files([paths[row] for row in rows]),
+            read=lambda rows: [
+                read_file(paths[row]) if found[row] else FileNotFoundError("no such file below")
+                for row in rows
+            ],
             row_name=lambda row: paths[row],
             content=digest.hexdigest(),
         )
@@ -98,11 +101,35 @@ class Listing:
         wanted = settings.train_split or "train"
         first = wanted if wanted in self.tables else split
         table, name = self.tables[first], f"split {first!r} of {self.root}"
-        files = _file_column(table, settings.image_column, self._files(first), name) or ""
+        files = self._file_column(table, settings.image_column, self._files(first), name) or ""
         others = [c for c in table.column_names if c not in (files, _SPLIT_COLUMN)]
         if settings.label_column is None and len(others) == 1:
             return str(others[0])
         return label_column(table, settings.label_column, files, name)
+
+    def _file_column(self, table: Any, wanted: str | None, files: Files, name: str) -> str | None:
+        """The column that names files, None where none does."""
+        if wanted is not None:
+            named_column(table, wanted, "image", name)
+        shares = dict[str, float]()
+        for column in table.column_names if wanted is None else [wanted]:
+            if isinstance(table.features[column], datasets.Value):
+                values = table[: min(_LOOKED_AT, len(table))][column]
+                named = sum(self._find(_key(value), files) is not None for value in values)
+                shares[column] = named / max(1, len(values))
+        best = max(shares, key=lambda column: shares[column], default=None)
+        return best if best is not None and shares[best] >= _ENOUGH else None
+
+    def _find(self, key: str, files: Files) -> File | None:
+        """The file of that name; of a path from elsewhere, that of its end from the root on."""
+        file = files.get(key)
+        end = key
+        while file is None and "/" in end:
+            end = end.partition("/")[2]
+            near = files.get(end)
+            if near is not None and near[0] == str(self.root / end):
+                file = near
+        return file
 
     def _files(self, split: str) -> Files:
         """Files by every name that means one; those of the split's own folder come first."""
@@ -205,16 +232,3 @@ def _by_name(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[str, File
 def _key(value: object) -> str:
     """A path as a table may write it."""
     return str(value).strip().replace("\\", "/").removeprefix("./").lstrip("/")
-
-
-def _file_column(table: Any, wanted: str | None, files: Files, name: str) -> str | None:
-    """The column that names files, None where none does."""
-    if wanted is not None:
-        named_column(table, wanted, "image", name)
-    shares = dict[str, float]()
-    for column in table.column_names if wanted is None else [wanted]:
-        if isinstance(table.features[column], datasets.Value):
-            values = table[: min(_LOOKED_AT, len(table))][column]
-            shares[column] = sum(_key(value) in files for value in values) / max(1, len(values))
-    best = max(shares, key=lambda column: shares[column], default=None)
-    return best if best is not None and shares[best] >= _ENOUGH else None
