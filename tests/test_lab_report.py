@@ -22,12 +22,13 @@ from spikebottlenet.lab.report.runs import read_groups, run_names
 from spikebottlenet.lab.report.tables import (
     confusion_table,
     cut_table,
+    integer_table,
     missing_lines,
     tail_table,
 )
 from spikebottlenet.lab.report.targets import Verdict, verdicts
 from spikebottlenet.lab.report.write import write_report
-from spikebottlenet.lab.results import Method, add_points, read_results
+from spikebottlenet.lab.results import EnergyEstimate, Method, add_points, read_results
 from tests.made_results import NAMES, point, rivals, spikes, write_run
 
 
@@ -183,6 +184,27 @@ def test_an_integer_tail_stands_beside_the_float_one(tmp_path: Path) -> None:
     title = "Tail on 8-bit integers"
     assert title in markdown(build([with_one]))
     assert title not in markdown(build([without]))
+
+
+def test_integer_heads_are_held_against_integer_heads(tmp_path: Path) -> None:
+    def estimate(model: str, uj: float) -> EnergyEstimate:
+        return EnergyEstimate(
+            model=model, edge_uj=uj, ordinary_head_uj=400, ordinary_int8_head_uj=30
+        )
+
+    both = (estimate("horowitz45-fp32", 34), estimate("horowitz45-int8", 7.5))
+    eight = spikes(70, 91, 34, energy=both, head_bits=8, setting="8-bit head")
+    plain = spikes(70, 91, 34)
+    rival = point(
+        Method.INTEGER, "2 channels", 71, 135, 30, energy=(estimate("horowitz45-int8", 30),)
+    )
+    (group,) = read_groups([write_run(tmp_path / "run", [plain, eight, rival])])
+    ((_, *figures),) = integer_table(group).rows
+    assert figures == ["7.5", "4.00x", "53.3x"]
+    assert "Heads on integer weights" in markdown(build([group]))
+    table = cut_table(group)
+    column = table.columns.index("8-bit head energy")
+    assert sorted(row[column] for row in table.rows) == ["0.88x", "4.00x"]
 
 
 def test_near_classes_are_counted_both_ways(tmp_path: Path) -> None:

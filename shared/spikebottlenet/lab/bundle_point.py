@@ -5,6 +5,8 @@ import shlex
 from pathlib import Path
 
 from spikebottlenet.accounting.energy import ACCUMULATE_PJ, MAC_PJ, PJ_PER_UJ
+from spikebottlenet.accounting.energy_profile import INTEGER8
+from spikebottlenet.accounting.operations import stem_macs
 from spikebottlenet.bundle import HEAD_ONNX, Bundle, Measured
 from spikebottlenet.errors import BundleError
 from spikebottlenet.lab.config import DataChoice
@@ -14,7 +16,13 @@ from spikebottlenet.lab.data_identity import images_sha256
 from spikebottlenet.lab.evaluate import Evaluation, evaluate_bundle
 from spikebottlenet.lab.requantise import head_bits
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point, Subject, add_points
-from spikebottlenet.lab.subject import FRAMING_BYTES, WIRE_METHOD, head_estimate, subject_of
+from spikebottlenet.lab.subject import (
+    FRAMING_BYTES,
+    INT8_MODEL,
+    WIRE_METHOD,
+    head_estimate,
+    subject_of,
+)
 from spikebottlenet.lab.witness import Witness, mistakes
 from spikebottlenet.model.architecture import Architecture
 
@@ -24,8 +32,20 @@ _NEARLY = 0.01
 def head_estimates(architecture: Architecture, macs: float, adds: float) -> EnergyEstimate:
     """Energy of a head with so many operations an image, beside ordinary heads at the same cut."""
     mac_uj, add_uj = macs * MAC_PJ / PJ_PER_UJ, adds * ACCUMULATE_PJ / PJ_PER_UJ
-    parts = {"multiply-accumulates": round(mac_uj, 4), "accumulates": round(add_uj, 4)}
-    return head_estimate(architecture, mac_uj + add_uj, parts)
+    return head_estimate(architecture, mac_uj + add_uj, _parts(mac_uj, add_uj))
+
+
+def integer_estimate(architecture: Architecture, macs: float, adds: float) -> EnergyEstimate:
+    """The same of a spiking head on integer weights, whose stem alone is float32."""
+    stem = stem_macs(architecture)
+    mac_uj = (stem * MAC_PJ + (macs - stem) * INTEGER8.mac_pj) / PJ_PER_UJ
+    add_uj = adds * INTEGER8.add_pj / PJ_PER_UJ
+    parts = _parts(mac_uj, add_uj)
+    return head_estimate(architecture, mac_uj + add_uj, parts, model=INT8_MODEL)
+
+
+def _parts(mac_uj: float, add_uj: float) -> dict[str, float]:
+    return {"multiply-accumulates": round(mac_uj, 4), "accumulates": round(add_uj, 4)}
 
 
 def bundle_points(
@@ -42,7 +62,9 @@ def bundle_points(
     architecture = bundle.manifest.architecture
     bits, integers = head_bits(bundle), found.int8_tail_top1
     macs, adds = witness.macs / witness.images, witness.accumulates / witness.images
-    head = head_estimates(architecture, macs, adds)
+    estimates: tuple[EnergyEstimate, ...] = (head_estimates(architecture, macs, adds),)
+    if bits <= INTEGER8.operand_bits:
+        estimates += (integer_estimate(architecture, macs, adds),)
     cut = Point(
         method=Method.SPIKES,
         setting=f"{architecture.spike_shape.bits} spike bits, {bits}-bit head",
@@ -55,7 +77,7 @@ def bundle_points(
         payload_bytes_p99=round(found.payload_bytes_p99, 3),
         wire_bytes_mean=round(found.payload_bytes_mean + FRAMING_BYTES, 3),
         wire_method=WIRE_METHOD,
-        energy=(head,),
+        energy=estimates,
         firing_rates=witness.firing_rates(),
         by_timesteps=witness.by_timesteps(),
         uncut_top1=None if uncut_top1 is None else round(uncut_top1, 3),

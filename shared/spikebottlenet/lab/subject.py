@@ -12,6 +12,7 @@ from spikebottlenet.lab.results import EnergyEstimate, Subject
 from spikebottlenet.model.architecture import Architecture
 
 ENERGY_MODEL = "horowitz45-fp32"  # 4.6 pJ a multiply-accumulate, 0.9 pJ an accumulate
+INT8_MODEL = "horowitz45-int8"  # 8-bit multiplies, 32-bit adds; a spiking head's stem in float32
 INT8_MAC_PJ = INTEGER8.mac_pj  # with the 32-bit add that its sums need
 FRAMING_BYTES = GRPC_PREFIX_BYTES + HTTP2_FRAME_BYTES
 WIRE_METHOD = (
@@ -52,12 +53,16 @@ def subject_of(bundle: Bundle, *, data: str, split: str, images: int) -> Subject
 
 
 def head_estimate(
-    architecture: Architecture, edge_uj: float, parts: dict[str, float] | None = None
+    architecture: Architecture,
+    edge_uj: float,
+    parts: dict[str, float] | None = None,
+    *,
+    model: str = ENERGY_MODEL,
 ) -> EnergyEstimate:
     """Energy of a head, beside ordinary heads at the same cut."""
     ordinary = ann_head_macs(architecture)
     return EnergyEstimate(
-        model=ENERGY_MODEL,
+        model=model,
         edge_uj=round(edge_uj, 4),
         parts=parts or {},
         ordinary_head_uj=round(ordinary * MAC_PJ / PJ_PER_UJ, 4),

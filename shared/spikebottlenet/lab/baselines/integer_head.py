@@ -25,10 +25,9 @@ from spikebottlenet.lab.baselines.ground import Ground
 from spikebottlenet.lab.baselines.quantise import CLIPS, levels, rounded_weights, scale_for
 from spikebottlenet.lab.baselines.training import accuracy
 from spikebottlenet.lab.results import EnergyEstimate, Method, Point
-from spikebottlenet.lab.subject import INT8_MAC_PJ
+from spikebottlenet.lab.subject import INT8_MAC_PJ, INT8_MODEL
 
 BITS = 8
-INT8_MODEL = "horowitz45-int8"
 _CALIBRATION = 200  # training images
 
 

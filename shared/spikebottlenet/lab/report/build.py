@@ -12,13 +12,14 @@ from spikebottlenet.lab.report.document import (
     Notes,
     Section,
 )
-from spikebottlenet.lab.report.figures import amount, edge_uj, percent, uncut_top1
+from spikebottlenet.lab.report.figures import amount, edge_uj, estimate_by, percent, uncut_top1
 from spikebottlenet.lab.report.plot import bars, frontier_plot
 from spikebottlenet.lab.report.runs import Group, Placed
 from spikebottlenet.lab.report.series import Series, Spot, as_series
 from spikebottlenet.lab.report.tables import (
     confusion_table,
     cut_table,
+    integer_table,
     missing_lines,
     points_table,
     provenance_table,
@@ -28,6 +29,7 @@ from spikebottlenet.lab.report.tables import (
 )
 from spikebottlenet.lab.report.targets import verdicts
 from spikebottlenet.lab.results import Method
+from spikebottlenet.lab.subject import INT8_MODEL
 
 _TARGET_DATA = "cifar100"
 _SHOWN = 25.0  # points of accuracy below the best that a plot still shows
@@ -60,6 +62,8 @@ def _section(group: Group, key: str) -> Section:
         blocks.append(target_table(verdicts(group), _target_note(group)))
         if any(each.point.int8_tail_top1 is not None for each in own):
             blocks.append(tail_table(group))
+        if any(estimate_by(each.point, INT8_MODEL) is not None for each in own):
+            blocks.append(integer_table(group))
         blocks += _rates(own, key)
         blocks += [
             Folded(f"Near classes: {each.title}", (confusion_table(group, each),))

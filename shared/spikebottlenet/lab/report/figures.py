@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from spikebottlenet.lab.report.runs import Group, Placed
-from spikebottlenet.lab.results import Method, Point
+from spikebottlenet.lab.results import EnergyEstimate, Method, Point
 
 MISSING = "-"
 
@@ -43,6 +43,11 @@ def edge_uj(point: Point) -> float | None:
     return point.energy[0].edge_uj if point.energy else None
 
 
+def estimate_by(point: Point, model: str) -> EnergyEstimate | None:
+    """The estimate by that model, where the point has it."""
+    return next((each for each in point.energy if each.model == model), None)
+
+
 def energy_model(point: Point) -> str:
     """The name of that model."""
     return point.energy[0].model if point.energy else MISSING
@@ -70,9 +75,11 @@ def nearest_rival(group: Group, own: Placed, method: Method) -> Placed | None:
 
 
 def energy_over(rival: Placed | None, own: Point) -> float | None:
-    """A rival's edge energy over this point's."""
-    mine = edge_uj(own)
-    theirs = None if rival is None else edge_uj(rival.point)
+    """A rival's edge energy over this point's, by the rival's model where both have it."""
+    if rival is None:
+        return None
+    theirs, same = edge_uj(rival.point), estimate_by(own, energy_model(rival.point))
+    mine = edge_uj(own) if same is None else same.edge_uj
     return theirs / mine if mine and theirs is not None else None
 
 
