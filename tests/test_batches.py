@@ -15,11 +15,12 @@ from edge_node.cloud_stream import CloudStream, Connection, bound_request, open_
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger, framed_bytes, shares
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import CorruptFrameError, SpikeBottleNetError, UnavailableError
-from spikebottlenet.rpc.brief import fill_in, fill_in_repeated
+from spikebottlenet.rpc.brief import fill_in, fill_in_repeated, leave_out, leave_out_repeated
 from spikebottlenet.rpc.checks import verify_check, with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
     AnswerBatch,
+    Failure,
     Open,
     Prediction,
     RequestBatch,
@@ -114,7 +115,7 @@ async def test_answers_that_are_ready_together_come_in_one_message(
     assert sorted(kinds(answers)) == [("prediction", sequence) for sequence in range(1, 21)]
     if ordered:
         assert kinds(answers) == sorted(kinds(answers))
-    assert any(answer.HasField("batch") for answer in answers)
+    assert len(answers) <= 15
     assert cloud.stop() == 0
     totals = log_lines(cloud)[-1]
     assert totals["wire_bytes_down"] == sum(framed_bytes(a.ByteSize()) for a in answers)
@@ -282,7 +283,7 @@ async def test_brief_answers_say_the_same_in_fewer_bytes(
     opening = opened(bundle, batches=True, brief=True)
     accepted, *brief = await converse(cloud, [opening, together(later)])
     assert sorted(kinds(brief)) == [("prediction", sequence + 100) for sequence in range(1, 21)]
-    assert any(message.HasField("batch") for message in brief)
+    assert len(brief) <= 15
     for message in brief:
         alone = not message.HasField("batch")
         verify_check(message.prediction if alone else message.batch, STREAM)
@@ -306,7 +307,7 @@ async def test_brief_answers_say_the_same_in_fewer_bytes(
         verify_check(each.prediction, STREAM)
 
 
-async def test_a_brief_failure_in_a_batch_and_alone(
+async def test_a_brief_failure_alone_has_its_check(
     start: Start, bundle: Bundle, frame: bytes
 ) -> None:
     cloud = start("cloud_node")
@@ -318,7 +319,29 @@ async def test_a_brief_failure_in_a_batch_and_alone(
     verify_check(answers[0].failure, STREAM)
 
 
-USUAL = Prediction(timesteps=2, cloud_compute_uj=1.5)
+def test_what_is_left_out_of_a_batch_is_put_back_across_a_failure() -> None:
+    usual = Prediction(timesteps=2, cloud_compute_uj=1.5)
+    whole = [
+        StreamResponse(
+            prediction=Prediction(sequence=s, timesteps=t, cloud_compute_uj=uj, tail_us=us)
+        )
+        for s, t, uj, us in ((1, 2, 1.5, 700), (3, 1, 0.75, 700), (4, 2, 1.5, 900))
+    ]
+    whole.insert(1, StreamResponse(failure=with_check(Failure(sequence=2, code=8), STREAM)))
+    brief = [leave_out(each, usual) for each in whole]
+    leave_out_repeated(brief)
+    assert [each.prediction.tail_us for each in brief] == [700, 0, 0, 900]
+    assert not brief[1].failure.check
+    assert whole[0].prediction.timesteps == 2  # what is kept stays whole
+    fill_in_repeated(brief)
+    for each in brief:
+        if each.HasField("prediction"):
+            fill_in(each.prediction, usual)
+    whole[1].failure.check = 0
+    assert brief == whole
+
+
+USUAL = with_check(Prediction(timesteps=2, cloud_compute_uj=1.5), STREAM)
 
 
 def brief_batch(sequences: list[int], **more: object) -> AnswerBatch:
@@ -356,6 +379,23 @@ async def test_an_edge_puts_back_what_brief_answers_leave_out() -> None:
             found = [(await stream.read())[0].prediction for _ in range(4)]
     told = [(each.timesteps, each.cloud_compute_uj, each.tail_us) for each in found]
     assert told == [(2, 1.5, 7000), (2, 1.5, 7000), (1, 0, 7000), (2, 1.5, 50)]
+
+
+async def test_no_flipped_bit_changes_what_brief_answers_leave_out() -> None:
+    whole = USUAL.SerializeToString()
+    ledger = WireLedger(KernelCounters(port=1, side=Side.REMOTE))
+    for bit in range(8 * len(whole)):
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            usual = Prediction.FromString(bytes(damaged))
+        except DecodeError:
+            continue
+        async with echo_server(service=Recorder(Accepted(usual=usual), [])) as serving:
+            connection = Connection(grpc.aio.insecure_channel(f"127.0.0.1:{serving.port}"), ())
+            with pytest.raises(CorruptFrameError):
+                async with open_stream(lambda at=connection: at, Open(stream_id=STREAM), ledger):
+                    pass
 
 
 async def test_no_flipped_bit_of_a_brief_batch_changes_an_answer() -> None:

@@ -10,6 +10,8 @@ from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import DataError
 from spikebottlenet.lab.config import DataSettings
 from spikebottlenet.lab.data import ImageSplit, load_split
+from spikebottlenet.lab.data_folder import IMAGE_SUFFIXES
+from spikebottlenet.lab.data_listing import find_listing
 from tests.made_images import CLASSES, made_pixels, write_images
 
 WANTED = Preprocess(side=16, mean_colour=(120, 120, 120))
@@ -159,6 +161,133 @@ def test_a_changed_file_and_a_changed_label_are_read_again(tmp_path: Path) -> No
     assert named(again) == strongest(again) == ["red", *names[1:]]
 
 
+def write_labels(path: Path, rows: list[tuple], header: str = "file,label") -> None:
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
+
+
+@pytest.mark.parametrize("layout", ["contest", "sharded", "an empty one beside", "links"])
+def test_other_folders_beside_do_not_make_classes(
+    tmp_path: Path, layout: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path / "d"
+    held = {"contest": "train_images", "sharded": "images/00"}.get(layout, "images")
+    if layout == "links":
+        names = write_mixed(tmp_path / "big", 12)
+        root.mkdir()
+        (root / held).symlink_to(tmp_path / "big")
+        (root / "more").symlink_to(root)  # goes round
+    else:
+        names = write_mixed(root / held, 12)
+    if layout == "contest":
+        write_mixed(root / "test_images", 8, seed=50)
+    if layout == "sharded":
+        write_images(root / "images" / "01", made_pixels("red", 3, side=16, seed=9))
+    (root / "notes").mkdir()
+    rows = [(f"{held}/{index:04d}.png", name) for index, name in enumerate(names)]
+    write_labels(root / "train.csv", rows)
+    found = [load_split(str(root), split, WANTED) for split in ("train", "test")]
+    assert found[0].class_names == CLASSES
+    for split in found:
+        assert named(split) == strongest(split)
+    assert sum(len(split) for split in found) == len(names)
+
+
+@pytest.mark.parametrize("header", ["label,id", "id,label"])
+def test_labels_that_look_like_files_are_labels(tmp_path: Path, header: str) -> None:
+    root = tmp_path / "d"
+    root.mkdir()
+    for index in range(20):
+        pixels = made_pixels(CLASSES[index % 4], 1, side=16, seed=index)
+        write_images(root / "one", pixels)
+        (root / "one" / "0000.png").rename(root / f"{index}.png")
+    (root / "one").rmdir()
+    rows = [
+        (index % 4, index) if header == "label,id" else (index, index % 4) for index in range(21)
+    ]
+    write_labels(root / "train.csv", rows, header)
+    settings = DataSettings(max_corrupt=0.2)
+    found = [load_split(str(root), split, WANTED, settings) for split in ("train", "test")]
+    assert found[0].class_names == ("0", "1", "2", "3")
+    assert sum(len(split) for split in found) == 20
+    for split in found:
+        assert [CLASSES[int(name)] for name in named(split)] == strongest(split)
+
+
+@pytest.mark.parametrize("name", ["train.csv", "all.csv"])
+def test_a_split_that_is_none_is_refused_and_not_trained_on(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "d"
+    names = write_mixed(root / "images", 8)
+    rows = [(f"{i:04d}.png", n, "test" if i > 5 else "train") for i, n in enumerate(names)]
+    write_labels(root / name, rows, "file,label,split")
+    assert len(load_split(str(root), "train", WANTED)) == 6
+    rows[0] = (*rows[0][:2], "dev")
+    write_labels(root / name, rows, "file,label,split")
+    with pytest.raises(DataError, match=r"column 'split' of .* has 'dev': wanted train, test"):
+        load_split(str(root), "train", WANTED)
+
+
+def test_a_file_of_the_test_folder_is_none_of_the_training_table(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    for split, count in (("train", 12), ("test", 12)):
+        names = write_mixed(root / split, count, seed=100 * (split == "test"))
+        rows = [(f"{index:04d}.png", name) for index, name in enumerate(names)]
+        write_labels(root / f"{split}.csv", rows)
+    (root / "train" / "0003.png").unlink()
+    found = load_split(str(root), "train", WANTED, DataSettings(max_corrupt=0.1))
+    assert len(found) == 11
+
+
+def test_a_file_has_one_label_and_one_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "d"
+    names = write_mixed(root / "images", 8)
+    rows = [(f"{index:04d}.png", name) for index, name in enumerate(names)]
+    write_labels(root / "labels.csv", [*rows, rows[2], rows[2]])
+    write_labels(root / "._labels.csv", [])  # as one system leaves them behind
+    found = [load_split(str(root), split, WANTED) for split in ("train", "test")]
+    assert sum(len(split) for split in found) == 8
+    assert "2 rows of" in caplog.text
+    write_labels(root / "labels.csv", [*rows, (rows[2][0], "blue")])
+    with pytest.raises(DataError, match=r"says both 'red' and 'blue' of .*0002.png"):
+        load_split(str(root), "train", WANTED)
+
+
+def test_an_older_table_beside_is_not_mixed_in(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    names = write_mixed(root / "images", 8)
+    rows = [(f"{index:04d}.png", name) for index, name in enumerate(names)]
+    write_labels(root / "train.csv", rows)
+    write_labels(root / "train_old.csv", [(file, "blue") for file, _ in rows])
+    found = load_split(str(root), "train", WANTED)
+    assert named(found) == strongest(found)
+
+
+def test_tables_as_tools_write_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "d"
+    names = write_mixed(root / "images", 8)
+    for path in list((root / "images").iterdir()):
+        path.rename(path.with_suffix(".PNG"))
+    rows = [(i, f"/srv/d/images/{i:04d}.png", name) for i, name in enumerate(names)]
+    write_labels(root / "labels.csv", rows, ",file,label")  # pandas, its index with it
+    monkeypatch.chdir(root)
+    found = load_split(".", "train", WANTED)
+    assert found.class_names == CLASSES
+    assert named(found) == strongest(found)
+    write_labels(root / "labels.csv", rows[1:], "0,images/0000.png,red")
+    with pytest.raises(DataError, match="add a line before it"):
+        load_split(".", "train", WANTED)
+
+
+def test_a_picture_beside_tables_that_hold_their_images_changes_nothing(tmp_path: Path) -> None:
+    root = tmp_path / "d"
+    write_images(root / "assets", made_pixels("red", 1, side=16))
+    pixels = [made_pixels(name, 1, side=16)[0] for name in CLASSES]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    for index in range(2):
+        table = datasets.Dataset.from_dict({"image": pixels, "label": CLASSES}, features=features)
+        table.to_parquet(root / f"{index:04d}.parquet")
+    assert find_listing(root, IMAGE_SUFFIXES, DataSettings()) is None
+
+
 def test_folders_of_classes_come_before_a_table(tmp_path: Path) -> None:
     root = tmp_path / "d"
     for name in ("red", "green"):
@@ -173,7 +302,7 @@ def test_folders_of_classes_come_before_a_table(tmp_path: Path) -> None:
         ({"a.csv": "file,label\n0000.png,red", "b.csv": "x,y\n1,2"}, "a.csv, b.csv, and none is"),
         ({"a.csv": ""}, "cannot read"),
         ({"a.csv": "file,one,two\n0000.png,red,3\n0001.png,red,4"}, "no label column among"),
-        ({"a.csv": "file,label\nnone.png,red\nnor.png,blue"}, "no image column among"),
+        ({"a.csv": "file,label\nnone.png,red\nnor.png,blue"}, "names the files beside"),
         ({"a.csv": "file,label\n0000.png,\n0001.png,blue"}, "1 rows of .* have no 'label'"),
     ],
 )

@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from cloud_node.cost import Cost
@@ -61,7 +62,7 @@ class _Turns:
 
     def before(self, turn: int) -> int:
         """Images of the first so many turns."""
-        return sum(self._having[:turn])
+        return sum(islice(self._having, turn))
 
 
 class FairQueue(Generic[J]):

@@ -26,7 +26,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.rpc.chances import CERTAIN
-from spikebottlenet.rpc.checks import frame_context, verify_check
+from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
@@ -94,8 +94,11 @@ class Session:
         accepted = Accepted(
             max_in_flight=settings.max_in_flight,
             batch_bytes=min(BATCH_BYTES, settings.max_message_bytes),
-            usual=self._usual if self._open.brief else None,
         )
+        if self._open.brief:
+            accepted.usual.CopyFrom(self._usual)
+            if self._open.checked:
+                with_check(accepted.usual, self._open.stream_id)
         yield StreamResponse(accepted=accepted)
         reading = asyncio.create_task(self._read(requests))
         try:

@@ -74,6 +74,7 @@ class CloudStream:
 
         Raises:
             SpikeBottleNetError: what the cloud refused it for, or that it is away.
+            CorruptFrameError: its reply was damaged on its way.
         """
         opening.checked = opening.batches = opening.brief = True
         first = StreamRequest(open=with_check(opening, opening.stream_id))
@@ -88,7 +89,9 @@ class CloudStream:
         self._ledger.count_down(reply.ByteSize())
         self.max_in_flight = max(1, reply.accepted.max_in_flight)
         self._batch_bytes = reply.accepted.batch_bytes  # 0 from a cloud that knows no batches
-        self._usual = reply.accepted.usual if reply.accepted.HasField("usual") else None
+        if reply.accepted.HasField("usual"):
+            verify_check(reply.accepted.usual, self._stream_id)
+            self._usual = reply.accepted.usual
 
     async def write(self, requests: Sequence[StreamRequest]) -> list[int]:
         """Send the first of these and those after it that fit the same message.
@@ -122,7 +125,8 @@ class CloudStream:
     async def read(self) -> tuple[StreamResponse, int] | None:
         """The next answer and its share of the wire; None when the cloud has ended the stream.
 
-        Of a damaged batch, the whole answers before the damage are given out first.
+        Of a damaged batch of brief answers none is given out; of another, the whole answers before
+        the damage.
 
         Raises:
             CorruptFrameError: an answer that was damaged on its way.

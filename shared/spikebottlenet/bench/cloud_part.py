@@ -157,4 +157,5 @@ def _of_latency(report: LoadReport) -> tuple[str, ...]:
     if report.valid or report.saturated:
         return report.remarks
     late_ms = fixed(report.lag_ms[99.0] or 0.0, 1)
-    return (f"the generator was late itself, {late_ms} ms at the 99th percentile: it is in ours",)
+    late = f"the generator was late itself, {late_ms} ms at the 99th percentile: it is in ours"
+    return (late, *report.refusals)

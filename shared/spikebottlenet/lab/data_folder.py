@@ -9,6 +9,7 @@ test split and forget a class whose folder is empty.
 
 import hashlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,19 +161,31 @@ def _holds_files(folder: Path, suffixes: frozenset[str]) -> bool:
 
 
 def _files_below(folder: Path, suffixes: frozenset[str]) -> bool:
-    return any(_counts(name, suffixes) for _, _, names in os.walk(folder) for name in names)
+    return any(_counts(name, suffixes) for _, names in _walk(folder) for name in names)
 
 
 def folder_files(folder: Path, suffixes: frozenset[str]) -> "list[tuple[str, int, int]]":
     """Path, bytes and time of change of each file at or below a folder, sorted by path."""
     found = []
-    for inner, _, names in os.walk(folder):
+    for inner, names in _walk(folder):
         for name in names:
             if _counts(name, suffixes):
                 path = os.path.join(inner, name)  # noqa: PTH118  # a million of them
                 about = os.stat(path) if os.path.exists(path) else os.lstat(path)  # noqa: PTH110, PTH116
                 found.append((path, about.st_size, about.st_mtime_ns))
     return sorted(found)
+
+
+def _walk(folder: Path) -> "Iterator[tuple[str, list[str]]]":
+    """Every folder at or below this one with its files' names, linked ones too, each once."""
+    seen = set[tuple[int, int]]()
+    for inner, folders, names in os.walk(folder, followlinks=True):
+        about = os.stat(inner)  # noqa: PTH116
+        if (about.st_dev, about.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        yield inner, names
 
 
 def read_file(path: str) -> bytes | OSError:

@@ -4,15 +4,16 @@
     FOLDER/train.csv     FOLDER/train/*.jpg     FOLDER/test.csv     FOLDER/test/*.jpg
 
 Which column names the files is seen from its values: paths from FOLDER on, bare names, or names
-without their suffix.
+without their suffix. Folders of classes come first, unless the table names many of their files and
+has a column that is called as labels are.
 """
 
-import csv
 import hashlib
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,15 @@ from spikebottlenet.lab.data_folder import (
     folder_files,
     read_file,
 )
-from spikebottlenet.lab.data_rows import Rows
-from spikebottlenet.lab.data_table import label_column, named_column, table_labels, table_rows
+from spikebottlenet.lab.data_rows import Labels, Rows
+from spikebottlenet.lab.data_table import LABEL_COLUMNS, label_column, named_column, table_labels
+from spikebottlenet.lab.data_tables_beside import SPLIT_COLUMN, read_tables, table_files
 
 log = logging.getLogger(__name__)
 
-_BUILDERS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".parquet": "parquet"}
-_SEPARATORS = ",\t;"
-_SPLIT_COLUMN = "split"
 _LOOKED_AT = 1000  # values of a column
-_ENOUGH = 0.5  # of them name files: it is the column of files
+_ENOUGH = 0.5  # of them name files: it may be the column of files
+_MANY = 0.2  # of all files are named by a table: their folders' names are no classes
 
 File = tuple[str, int, int]  # path, bytes and time of change
 Files = dict[str, File]  # by every name that means one
@@ -49,41 +49,50 @@ class Listing:
 
     root: Path
     tables: Mapping[str, Any]
-    suffixes: frozenset[str]
+    files: Sequence[File]  # all below the root
+    _named: dict[str, Files] = field(default_factory=dict)  # by split
 
     def rows(self, settings: DataSettings, split: str, class_names: tuple[str, ...] | None) -> Rows:
         """Rows of one split; ``class_names`` are those of the training split, or None to find them.
 
-        A table that names none of the files may hold its images itself.
+        A row that repeats another is left out; one whose file is not there is corrupt.
 
         Raises:
-            DataError: no such column, or a label that cannot be one.
+            DataError: no such column, or a label that cannot be one, or two of one file.
         """
         table, name = self.tables[split], f"split {split!r} of {self.root}"
-        files = self._files(split)
-        column = self._file_column(table, settings.image_column, files, name)
+        column = self.file_column(settings, split)
+        headless = [cell for cell in table.column_names if self._find(_key(cell), split)]
+        if headless:
+            raise DataError(
+                f"the first line of the table of {name} names the file {headless[0]!r}: add a line "
+                "before it that names the columns, as file,label"
+            )
         if column is None:
-            return table_rows(table, settings, name=name, class_names=class_names)
+            raise DataError(
+                f"no column among {', '.join(table.column_names)} of {name} names the files beside "
+                "it: name it as data.image_column (--image-column)"
+            )
         label = self._label_column(settings, split)
         if label in table.column_names:
             labels, names = table_labels(table, label, class_names, name)
         else:  # a test split of a contest
             labels, names = np.full(len(table), -1, dtype=np.int64), class_names or ()
         said = [_key(value) for value in table[column][:]]
-        found = [self._find(each, files) for each in said]
-        missing = [each for each, file in zip(said, found, strict=True) if file is None]
+        found = [self._find(each, split) for each in said]
+        paths = [f[0] if f else str(self.root / each) for f, each in zip(found, said, strict=True)]
+        kept = _once(paths, labels, names, name)
+        labels, paths = labels[kept], [paths[row] for row in kept]
+        found = [found[row] for row in kept]
+        missing = [path for path, file in zip(paths, found, strict=True) if file is None]
         if missing:
             log.warning(
-                "%d of %d rows of %s name no file that is there, as %r: counted as corrupt",
-                *(len(missing), len(said), name, missing[0]),
+                "%d of %d rows of %s name no file that is there, as %s: counted as corrupt",
+                *(len(missing), len(paths), name, missing[0]),
             )
-        paths = [
-            file[0] if file else str(self.root / each)
-            for file, each in zip(found, said, strict=True)
-        ]
         digest = hashlib.sha256(f"{self.root.resolve()}\n".encode())
-        for path, file, label in zip(paths, found, labels.tolist(), strict=True):
-            digest.update(f"{path}\0{file and file[1:]}\0{label}\n".encode())
+        for path, file, of_file in zip(paths, found, labels.tolist(), strict=True):
+            digest.update(f"{path}\0{file and file[1:]}\0{of_file}\n".encode())
         return Rows(
             name=name,
             class_names=names,
@@ -96,139 +105,167 @@ class Listing:
             content=digest.hexdigest(),
         )
 
+    def file_column(self, settings: DataSettings, split: str) -> str | None:
+        """The column that names most files, None where none does; labels may look as if they did.
+
+        Raises:
+            DataError: there is no column of the name that is wanted.
+        """
+        table, wanted = self.tables[split], settings.image_column
+        if wanted is not None:
+            named_column(table, wanted, "image", f"split {split!r} of {self.root}")
+        labels = {settings.label_column, SPLIT_COLUMN, *LABEL_COLUMNS}
+        columns = [c for c in table.column_names if c not in labels] if wanted is None else [wanted]
+        named = dict[str, int]()
+        for column in columns:
+            if isinstance(table.features[column], datasets.Value):
+                values = [_key(value) for value in table[: min(_LOOKED_AT, len(table))][column]]
+                there = [file[0] for each in values if (file := self._find(each, split))]
+                if values and len(there) >= _ENOUGH * len(values):
+                    named[column] = len(set(there))
+        return max(named, key=lambda column: named[column], default=None)
+
+    def says_classes(self, settings: DataSettings) -> bool:
+        """Whether its training table rather than folders' names is to say the classes."""
+        split = self.training(settings)
+        table = self.tables[split]
+        column = self.file_column(settings, split)
+        if column is None or not {settings.label_column, *LABEL_COLUMNS} & {*table.column_names}:
+            return False
+        there = {f[0] for value in table[column][:] if (f := self._find(_key(value), split))}
+        return len(there) >= _MANY * len(self.files)
+
+    def training(self, settings: DataSettings) -> str:
+        """The split that says which classes there are."""
+        wanted = settings.train_split
+        return wanted if wanted is not None and wanted in self.tables else "train"
+
     def _label_column(self, settings: DataSettings, split: str) -> str:
         """That of the training split: the only other column of its table, or as anywhere."""
-        wanted = settings.train_split or "train"
-        first = wanted if wanted in self.tables else split
-        table, name = self.tables[first], f"split {first!r} of {self.root}"
-        files = self._file_column(table, settings.image_column, self._files(first), name) or ""
-        others = [c for c in table.column_names if c not in (files, _SPLIT_COLUMN)]
+        first = self.training(settings)
+        table, files = self.tables[first], self.file_column(settings, first) or ""
+        others = [c for c in table.column_names if c not in (files, SPLIT_COLUMN)]
         if settings.label_column is None and len(others) == 1:
             return str(others[0])
-        return label_column(table, settings.label_column, files, name)
+        return label_column(table, settings.label_column, files, f"split {first!r} of {self.root}")
 
-    def _file_column(self, table: Any, wanted: str | None, files: Files, name: str) -> str | None:
-        """The column that names files, None where none does."""
-        if wanted is not None:
-            named_column(table, wanted, "image", name)
-        shares = dict[str, float]()
-        for column in table.column_names if wanted is None else [wanted]:
-            if isinstance(table.features[column], datasets.Value):
-                values = table[: min(_LOOKED_AT, len(table))][column]
-                named = sum(self._find(_key(value), files) is not None for value in values)
-                shares[column] = named / max(1, len(values))
-        best = max(shares, key=lambda column: shares[column], default=None)
-        return best if best is not None and shares[best] >= _ENOUGH else None
-
-    def _find(self, key: str, files: Files) -> File | None:
+    def _find(self, key: str, split: str) -> File | None:
         """The file of that name; of a path from elsewhere, that of its end from the root on."""
-        file = files.get(key)
-        end = key
+        files = self._files(split)
+        file, end = files.get(key), key
         while file is None and "/" in end:
             end = end.partition("/")[2]
             near = files.get(end)
-            if near is not None and near[0] == str(self.root / end):
+            if near is not None and _key(os.path.relpath(near[0], self.root)) == end:
                 file = near
         return file
 
     def _files(self, split: str) -> Files:
-        """Files by every name that means one; those of the split's own folder come first."""
-        inner = [
-            path
-            for path in sorted(self.root.iterdir())
-            if path.is_dir() and SPLIT_NAMES.get(path.name.lower()) == split
-        ]
-        found: Files = {}
-        for folder in [*inner, self.root]:
-            for key, file in _by_name(folder, self.suffixes):
-                found.setdefault(key, file)
-        return found
+        """Files by every name that means one; those of the split's own folder come first.
+
+        What lies in another split's folder is none of this one's.
+        """
+        if split not in self._named:
+            own, others = list[tuple[str, File]](), list[tuple[str, File]]()
+            for file in self.files:
+                inner = os.path.relpath(file[0], self.root)
+                first, _, rest = inner.replace(os.sep, "/").partition("/")
+                folder = SPLIT_NAMES.get(first.lower()) if rest else None
+                if folder == split:
+                    own.append((rest, file))
+                if folder in (None, split) or folder not in self.tables:
+                    others.append((inner, file))
+            found: Files = {}
+            for part in (own, others):
+                for key, file in _by_name(part):
+                    found.setdefault(key, file)
+            self._named[split] = found
+        return self._named[split]
 
 
-def find_listing(root: Path, suffixes: frozenset[str]) -> Listing | None:
-    """The tables of a folder of files; None where it has none, or has folders of classes.
+def find_listing(root: Path, suffixes: frozenset[str], settings: DataSettings) -> Listing | None:
+    """The tables of a folder of files; None where none says what class each file is.
 
     Raises:
         DataError: a table cannot be read, or it cannot be told which one is to be.
     """
-    paths = sorted(path for path in root.iterdir() if path.suffix.lower() in _BUILDERS)
+    paths = table_files(root)
     if not paths or any(path.name in METADATA_TABLES for path in paths):
         return None
-    if _has_classes(root, suffixes) or not folder_files(root, suffixes):
+    files = folder_files(root, suffixes)
+    classes = _class_folders(root, suffixes)
+    if not files:
         return None
-    return Listing(root, _tables(root, paths), suffixes)
+    try:
+        listing = Listing(root, read_tables(root, paths), files)
+        named = listing.file_column(settings, listing.training(settings)) is not None
+    except DataError as error:
+        if not classes and all(path.suffix.lower() == ".parquet" for path in paths):
+            return None  # they may hold their images themselves
+        if not classes:
+            raise
+        log.warning("%s is not read, as the folders beside it say the classes: %s", root, error)
+        return None
+    if classes and not listing.says_classes(settings):
+        log.warning(
+            "%s holds folders of classes (%s): %s beside them is not read",
+            *(root, ", ".join(classes[:5]), ", ".join(path.name for path in paths)),
+        )
+        return None
+    if classes:
+        log.warning("%s: its table says the classes, not the names of its folders", root)
+    elif not named and all(path.suffix.lower() == ".parquet" for path in paths):
+        return None  # the table holds its images itself
+    return listing
 
 
-def _has_classes(root: Path, suffixes: frozenset[str]) -> bool:
+def _class_folders(root: Path, suffixes: frozenset[str]) -> tuple[str, ...]:
+    """Names of folders of classes; none where a single one holds all."""
     try:
         found = find_class_folders(root, suffixes)
     except DataError:  # files that no folders part
-        return False
-    return found is not None and len(found.class_names) > 1
+        return ()
+    return found.class_names if found is not None and len(found.class_names) > 1 else ()
 
 
-def _tables(root: Path, paths: Sequence[Path]) -> dict[str, Any]:
-    by_split: dict[str, list[Path]] = {}
-    for path in paths:
-        first = path.stem.lower().replace("_", "-").split("-")[0]
-        if first in SPLIT_NAMES:
-            by_split.setdefault(SPLIT_NAMES[first], []).append(path)
-    if "train" not in by_split:
-        if len(paths) > 1:
-            raise DataError(
-                f"{root} has the tables {', '.join(path.name for path in paths)}, and none is "
-                "called train: keep the one that says which class each file is, or name them "
-                "after their splits"
-            )
-        return _parted(_read(paths))
-    return {split: _read(of_split) for split, of_split in by_split.items()}
-
-
-def _read(paths: Sequence[Path]) -> Any:
-    """One table of one or more files of the same kind."""
-    builder, options = _BUILDERS[paths[0].suffix.lower()], dict[str, Any]()
-    try:
-        if builder == "csv":
-            with paths[0].open(encoding="utf-8-sig") as file:
-                header = file.readline()
-            separator = max(_SEPARATORS, key=header.count)
-            columns = next(csv.reader([header], delimiter=separator))
-            # As texts: a file may be called 0001, and a class None.
-            texts = datasets.Features({column: datasets.Value("string") for column in columns})
-            options = {"sep": separator, "encoding": "utf-8-sig", "features": texts}
-            options |= {"keep_default_na": False, "na_values": [""]}
-        files = [str(path) for path in paths]
-        return datasets.load_dataset(builder, data_files=files, split="train", **options)
-    except Exception as error:  # the library and what it calls raise almost anything
-        raise DataError(f"cannot read {paths[0]}: {error}; wanted a table with a header") from error
-
-
-def _parted(table: Any) -> dict[str, Any]:
-    """By a column that names splits, where there is one."""
-    if _SPLIT_COLUMN not in table.column_names:
-        return {"train": table}
-    values = [SPLIT_NAMES.get(str(value).lower()) for value in table[_SPLIT_COLUMN][:]]
-    if None in values or "train" not in values:
-        return {"train": table}
-    return {
-        split: table.select([row for row, value in enumerate(values) if value == split])
-        for split in sorted({str(value) for value in values})
-    }
-
-
-def _by_name(folder: Path, suffixes: frozenset[str]) -> Iterator[tuple[str, File]]:
-    """Each file by its path from the folder on, and by its bare name where no other has it."""
-    files = folder_files(folder, suffixes)
+def _by_name(files: Sequence[tuple[str, File]]) -> Iterator[tuple[str, File]]:
+    """Each file by its path from a folder on, and by its bare name where no other has it."""
     once: dict[str, list[File]] = {}
-    for file in files:
-        inner = os.path.relpath(file[0], folder)
-        yield _key(inner), file
-        bare = os.path.basename(inner)  # noqa: PTH119  # a million of them
-        for key in {_key(os.path.splitext(inner)[0]), bare, os.path.splitext(bare)[0]}:  # noqa: PTH122
-            once.setdefault(key, []).append(file)
+    for inner, file in files:
+        key = _key(inner)
+        yield key, file
+        bare = key.rpartition("/")[2]
+        for other in {os.path.splitext(key)[0], bare, os.path.splitext(bare)[0]}:  # noqa: PTH122
+            once.setdefault(other, []).append(file)
     yield from ((key, found[0]) for key, found in once.items() if len(found) == 1)
 
 
 def _key(value: object) -> str:
-    """A path as a table may write it."""
-    return str(value).strip().replace("\\", "/").removeprefix("./").lstrip("/")
+    """A path as a table may write it, its suffix in small letters."""
+    path = str(value).strip().replace("\\", "/").removeprefix("./").lstrip("/")
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122  # a million of them
+    return stem + suffix.lower()
+
+
+def _once(paths: Sequence[str], labels: Labels, names: Sequence[str], name: str) -> Labels:
+    """Rows, without those that say again what another says.
+
+    Raises:
+        DataError: a file with two labels.
+    """
+    first: dict[str, int] = {}
+    for row, path in enumerate(paths):
+        known = first.setdefault(path, row)
+        if labels[known] != labels[row]:
+            one, other = (names[int(labels[each])] for each in (known, row))
+            raise DataError(
+                f"{name} says both {one!r} and {other!r} of {path}: leave one row a file, with the "
+                "class that it is to be"
+            )
+    if len(first) < len(paths):
+        worst, count = Counter(paths).most_common(1)[0]
+        log.warning(
+            "%d rows of %s repeat others, as %d of %s: left out",
+            *(len(paths) - len(first), name, count, worst),
+        )
+    return np.fromiter(first.values(), dtype=np.int64, count=len(first))

@@ -113,7 +113,7 @@ def open_source(name: str, settings: DataSettings, *, recordings: bool = False) 
         raise DataError("no data set is named: give --data, a public name or a folder")
     suffixes = RECORDING_SUFFIXES if recordings else IMAGE_SUFFIXES
     local = Path(name).expanduser()
-    listing = find_listing(local, suffixes) if local.is_dir() else None
+    listing = find_listing(local, suffixes, settings) if local.is_dir() else None
     if listing is not None:
         return _of_tables(name, listing.tables, partial(listing.rows, settings), settings)
     folder = _class_folders(name, recordings=recordings)

@@ -19,7 +19,7 @@ from spikebottlenet.lab.data_rows import Labels, Rows, nearest
 
 log = logging.getLogger(__name__)
 
-_LABEL_COLUMNS = ("fine_label", "label", "labels", "class", "category", "target")
+LABEL_COLUMNS = ("fine_label", "label", "labels", "class", "category", "target")
 _IMAGE_COLUMNS = ("img", "image", "jpg", "png", "photo", "picture")
 
 
@@ -159,7 +159,7 @@ def label_column(table: Any, wanted: str | None, images: str, name: str) -> str:
     if wanted is not None:
         return named_column(table, wanted, "label", name)
     named = [c for c, kind in table.features.items() if isinstance(kind, datasets.ClassLabel)]
-    found = [c for c in _LABEL_COLUMNS if c in (named or table.column_names)] or named
+    found = [c for c in LABEL_COLUMNS if c in (named or table.column_names)] or named
     found = [c for c in found if c != images]
     if not found:
         raise DataError(
@@ -212,7 +212,7 @@ def _texts_or_whole(values: list[Any], kind: Any, about: str) -> list[Any]:
 def _number_first(value: object) -> tuple[float, str]:
     """Key that has 9 before 10 also where both are texts."""
     text = str(value)
-    return (float(text) if text.isdecimal() else float("inf"), text)
+    return (int(text) if text.removeprefix("-").isdecimal() else float("inf"), text)
 
 
 def _by_name(labels: Labels, names: tuple[str, ...], known: tuple[str, ...], name: str) -> Labels:

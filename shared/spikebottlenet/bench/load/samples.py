@@ -111,9 +111,14 @@ class LoadReport:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader has to know of a run at a load that every request should survive."""
-        other = [f"{n} {code}" for code, n in self.codes.items() if code != "OK"]
         said = () if self.valid else (f"not valid: {self.why_not_valid}",)
-        return (*said, f"not all was answered with OK: {', '.join(other)}") if other else said
+        return (*said, *self.refusals)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What was not answered with OK, if there is any."""
+        other = [f"{n} {code}" for code, n in self.codes.items() if code != "OK"]
+        return (f"not all was answered with OK: {', '.join(other)}",) if other else ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -171,8 +171,8 @@ def integer_table(group: Group) -> Table:
     ]
     columns = ("network", "edge uJ", "8-bit ordinary head over it", "float32 ordinary head over it")
     note = (
-        "0.1 pJ an accumulate, in 32 bits; the first convolution in float32, as it is. The 8-bit "
-        "ordinary head: 0.3 pJ a multiply-accumulate."
+        "0.1 pJ an accumulate, in 32 bits; what is multiplied (the stem) is in float32. "
+        "The 8-bit ordinary head: 0.3 pJ a multiply-accumulate."
     )
     return Table("Heads on integer weights", columns, tuple(rows), frozenset({1, 2, 3}), note)
 
