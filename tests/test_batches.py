@@ -1,7 +1,9 @@
 """Requests that wait together share a message, and so do answers; damage loses none of them."""
 
 import random
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -115,7 +117,7 @@ async def test_answers_that_are_ready_together_come_in_one_message(
     assert sorted(kinds(answers)) == [("prediction", sequence) for sequence in range(1, 21)]
     if ordered:
         assert kinds(answers) == sorted(kinds(answers))
-    assert len(answers) <= 15
+    assert len(answers) < 10
     assert cloud.stop() == 0
     totals = log_lines(cloud)[-1]
     assert totals["wire_bytes_down"] == sum(framed_bytes(a.ByteSize()) for a in answers)
@@ -381,16 +383,19 @@ async def test_an_edge_puts_back_what_brief_answers_leave_out() -> None:
     assert told == [(2, 1.5, 7000), (2, 1.5, 7000), (1, 0, 7000), (2, 1.5, 50)]
 
 
-async def test_no_flipped_bit_changes_what_brief_answers_leave_out() -> None:
-    whole = USUAL.SerializeToString()
-    ledger = WireLedger(KernelCounters(port=1, side=Side.REMOTE))
+def flipped(whole: bytes, kind: type) -> Iterator[tuple[int, Any]]:
+    """The message with each bit flipped in turn; where it is none any more, gRPC says so."""
     for bit in range(8 * len(whole)):
         damaged = bytearray(whole)
         damaged[bit // 8] ^= 1 << bit % 8
-        try:
-            usual = Prediction.FromString(bytes(damaged))
-        except DecodeError:
-            continue
+        with suppress(DecodeError):
+            yield bit, kind.FromString(bytes(damaged))
+
+
+async def test_no_flipped_bit_changes_what_brief_answers_leave_out() -> None:
+    whole = USUAL.SerializeToString()
+    ledger = WireLedger(KernelCounters(port=1, side=Side.REMOTE))
+    for _, usual in flipped(whole, Prediction):
         async with echo_server(service=Recorder(Accepted(usual=usual), [])) as serving:
             connection = Connection(grpc.aio.insecure_channel(f"127.0.0.1:{serving.port}"), ())
             with pytest.raises(CorruptFrameError):
@@ -400,13 +405,7 @@ async def test_no_flipped_bit_changes_what_brief_answers_leave_out() -> None:
 
 async def test_no_flipped_bit_of_a_brief_batch_changes_an_answer() -> None:
     whole = StreamResponse(batch=brief_batch([1, 2, 3])).SerializeToString()
-    for bit in range(8 * len(whole)):
-        damaged = bytearray(whole)
-        damaged[bit // 8] ^= 1 << bit % 8
-        try:
-            response = StreamResponse.FromString(bytes(damaged))
-        except DecodeError:
-            continue  # gRPC says so
+    for bit, response in flipped(whole, StreamResponse):
         cloud = CloudStream(None, WireLedger(KernelCounters(port=1, side=Side.REMOTE)), STREAM)
         cloud._usual = USUAL
         with suppress(CorruptFrameError, UnavailableError):
