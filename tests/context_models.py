@@ -25,3 +25,10 @@ def random_tables(shape: SpikeShape, seed: int) -> ContextTables:
 
 def random_model(shape: SpikeShape, seed: int) -> ContextModel:
     return ContextModel(shape, random_tables(shape, seed))
+
+
+def in_numpy(model: ContextModel) -> ContextModel:
+    """The same model without its compiled part, as where there was no compiler."""
+    plain = ContextModel(model.shape, model.tables)
+    plain.__dict__["native"] = None  # where cached_property keeps it
+    return plain

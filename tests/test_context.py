@@ -1,5 +1,6 @@
 """The context model: integers decide, both sides agree, and correlated spikes cost less."""
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from spikebottlenet.codec.information import context_bits, prior_bits
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import BundleError, CorruptFrameError
 from spikebottlenet.model.shape import SpikeShape
-from tests.context_models import UNITS, logistic_table, random_model, random_tables
+from tests.context_models import UNITS, in_numpy, logistic_table, random_model, random_tables
 
 SHAPE = SpikeShape(2, 4, 5, 6)
 SHAPES = st.builds(
@@ -81,10 +82,84 @@ def test_payloads_are_those_of_bernoulli_models_and_come_back(shape, seed, densi
     symbols = spikes.reshape(-1)[model.order].astype(np.int32)
     coder.encode_reverse(symbols, bernoulli, np.ascontiguousarray(chances[:, 1]))
     words = np.asarray(coder.get_compressed(), dtype="<u4")
-    payload = encode(spikes.reshape(-1), model)
-    assert payload == words.tobytes().rstrip(b"\0")
-    if len(payload) <= -(-shape.bits // 8):  # a longer one is sent dense
-        np.testing.assert_array_equal(decode(payload, model, shape.timesteps), spikes.reshape(-1))
+    for either in (model, in_numpy(model)):
+        payload = encode(spikes.reshape(-1), either)
+        assert payload == words.tobytes().rstrip(b"\0")
+        if len(payload) <= -(-shape.bits // 8):  # a longer one is sent dense
+            decoded = decode(payload, either, shape.timesteps)
+            np.testing.assert_array_equal(decoded, spikes.reshape(-1))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_where_there_is_a_compiler_the_codec_is_compiled():
+    assert random_model(SHAPE, 1).native is not None
+
+
+@given(
+    shape=st.builds(
+        SpikeShape, st.integers(1, 3), st.integers(1, 140), st.integers(1, 6), st.integers(1, 6)
+    ),
+    seed=SEEDS,
+    density=st.floats(0, 1),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_compiled_and_not_write_and_read_the_same(shape, seed, density, data):
+    model, timesteps = random_model(shape, seed), data.draw(st.integers(1, shape.timesteps))
+    spikes, plain = draw(shape, seed, density)[:timesteps].reshape(-1), in_numpy(model)
+    payload = encode(spikes, model)
+    assert payload == encode(spikes, plain)
+    flipped = bytearray(payload or b"\1")
+    flipped[data.draw(st.integers(0, len(flipped) - 1))] ^= data.draw(st.integers(1, 255))
+    for sent in (payload, bytes(flipped)):
+        read = [outcome(sent, either, timesteps) for either in (model, plain)]
+        assert read[0] == read[1]
+
+
+def outcome(payload: bytes, model: ContextModel, timesteps: int) -> bytes | None:
+    try:
+        return decode(payload, model, timesteps).tobytes()
+    except CorruptFrameError:
+        return None
+
+
+@pytest.mark.parametrize("first", range(1, 65_536, 8_193))
+def test_every_probability_is_the_coders(first):
+    # Each site looks up an entry of its own.
+    table = np.arange(first, first + 8_193).clip(max=65_535).astype(np.uint16)
+    shape = SpikeShape(1, 1, 1, table.size)
+    bias = np.arange(table.size).astype(np.int16) - table.size // 2
+    tables = ContextTables(np.zeros((1, 2, 9, 2, 1), np.int8), bias.reshape(1, 1, 1, -1), table)
+    model = ContextModel(shape, tables)
+    for spikes in (draw(shape, first, 0.5).reshape(-1), draw(shape, first, 0.9).reshape(-1)):
+        payload = encode(spikes, model)
+        assert payload == encode(spikes, in_numpy(model))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"shape": (2, 4, 5, 7)}, "bias of 480 bytes, wanted 560"),
+        ({"shape": (0, 4, 5, 6)}, "is none of spikes"),
+        ({"shape": (2, 4096, 32_767, 32_767)}, "is none of spikes"),
+        ({"weights": b""}, "weights of 0 bytes, wanted 1152"),
+        ({"table": bytes(4)}, "odd number"),
+        ({"table": bytes(6)}, "holds a 0"),
+    ],
+)
+def test_the_compiled_part_believes_no_sizes(changes, message):
+    native = random_model(SHAPE, 1).native
+    if native is None:
+        pytest.skip("not compiled")
+    whole = {"shape": tuple(SHAPE), **random_tables(SHAPE, 1)._asdict()}
+    with pytest.raises(ValueError, match=message):
+        type(native)(**(whole | changes))
+    for sites in (0, 119, 360):
+        with pytest.raises(ValueError, match=f"spikes of {sites} sites"):
+            native.encode(bytes(sites))
+    for timesteps in (0, 3):
+        with pytest.raises(ValueError, match="timesteps, wanted 1 to 2"):
+            native.decode(b"", timesteps)
 
 
 def model_of_few_spikes() -> ContextModel:
@@ -93,8 +168,12 @@ def model_of_few_spikes() -> ContextModel:
     return ContextModel(SHAPE, tables._replace(weights=tables.weights // 10, bias=bias))
 
 
-def test_threads_that_decode_at_once_do_not_meet():
-    model = model_of_few_spikes()
+EITHER = pytest.mark.parametrize("kind", [lambda model: model, in_numpy], ids=["as_built", "numpy"])
+
+
+@EITHER
+def test_threads_that_decode_at_once_do_not_meet(kind):
+    model = kind(model_of_few_spikes())
     images = [draw(SHAPE, seed, density=0.12) for seed in range(20)] * 20
     payloads = [encode(image.reshape(-1), model) for image in images]
     with ThreadPoolExecutor(4) as threads:
@@ -102,8 +181,9 @@ def test_threads_that_decode_at_once_do_not_meet():
     np.testing.assert_array_equal(found, [image.reshape(-1) for image in images])
 
 
-def test_a_refused_payload_leaves_nothing_behind_for_the_next():
-    model, image = model_of_few_spikes(), draw(SHAPE, 1, density=0.12)
+@EITHER
+def test_a_refused_payload_leaves_nothing_behind_for_the_next(kind):
+    model, image = kind(model_of_few_spikes()), draw(SHAPE, 1, density=0.12)
     payload = encode(image.reshape(-1), model)
     for wrong in (b"\x01", b"\xff" * 8, payload[:-1] + bytes([payload[-1] ^ 1 or 2])):
         with pytest.raises(CorruptFrameError):
@@ -111,10 +191,11 @@ def test_a_refused_payload_leaves_nothing_behind_for_the_next():
         np.testing.assert_array_equal(decode(payload, model, 2), image.reshape(-1))
 
 
+@EITHER
 @given(payload=st.binary(max_size=12), seed=SEEDS)
 @settings(deadline=None, max_examples=300)
-def test_a_payload_is_refused_or_the_very_one_that_is_written(payload, seed):
-    model = random_model(SpikeShape(2, 2, 4, 6), seed % 7)
+def test_a_payload_is_refused_or_the_very_one_that_is_written(kind, payload, seed):
+    model = kind(random_model(SpikeShape(2, 2, 4, 6), seed % 7))
     try:
         spikes = decode(payload, model, 2)
     except CorruptFrameError:

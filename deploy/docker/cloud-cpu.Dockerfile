@@ -5,12 +5,14 @@
 # libraries, some gigabytes, for nothing:
 #   --build-arg PIP_EXTRA_INDEX_URL=(PyTorch's index of CPU wheels)
 ARG PYTHON=python:3.11-slim-bookworm
+# The same with a C compiler, for the codec's compiled part.
+ARG BUILD_PYTHON=python:3.11-bookworm
 
-FROM ${PYTHON} AS build
+FROM ${BUILD_PYTHON} AS build
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY shared shared
 COPY edge edge
 COPY cloud cloud

@@ -3,12 +3,14 @@
 #   docker build -f deploy/docker/cloud-cuda.Dockerfile -t spikebottlenet-cloud-cuda .
 #   docker run --rm --gpus 1 --network host spikebottlenet-cloud-cuda ...
 ARG PYTHON=python:3.11-slim-bookworm
+# The same with a C compiler, for the codec's compiled part.
+ARG BUILD_PYTHON=python:3.11-bookworm
 
-FROM ${PYTHON} AS build
+FROM ${BUILD_PYTHON} AS build
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml hatch_build.py constraints.txt README.md LICENSE ./
 COPY shared shared
 COPY edge edge
 COPY cloud cloud

@@ -19,6 +19,9 @@ Coder: asymmetric numeral systems, from the constriction library (Bamler, arXiv 
 its categorical models of two symbols: they write what its Bernoulli models would, in half the time.
 Decoding is the exact reverse of encoding, so a payload that leaves the decoder empty is what
 ``encode`` writes: nothing is encoded again to prove it. Trailing zero bytes are left out.
+
+Where the package was built with a C compiler, ``_native.c`` does all of this, byte for byte the
+same, in a third of the time and less where caches are cold; else NumPy does.
 """
 
 from functools import partial
@@ -41,6 +44,8 @@ def _model() -> constriction.stream.model.Categorical:
 
 def encode(spikes: Sites, model: ContextModel) -> bytes:
     """Code sites [n] of {0, 1}, whole timesteps from 0 on."""
+    if model.native is not None:
+        return model.native.encode(spikes)
     sites = model.in_order(spikes)
     coder = constriction.stream.stack.AnsCoder()
     coder.encode_reverse(sites.astype(np.int32), _model(), model.chances(spikes))
@@ -58,6 +63,11 @@ def decode(payload: bytes, model: ContextModel, timesteps: int) -> Sites:
         raise CorruptFrameError(f"payload of {len(payload)} bytes, wanted at most {limit}")
     if payload.endswith(b"\0"):
         raise CorruptFrameError("payload ends in a zero byte, which is never written: resend it")
+    if model.native is not None:
+        try:
+            return np.frombuffer(model.native.decode(payload, timesteps), dtype=np.uint8)
+        except ValueError as error:
+            raise CorruptFrameError(f"{error}: resend it") from error
     padded = payload.ljust(-(-len(payload) // _WORD_BYTES) * _WORD_BYTES, b"\0")
     coder = constriction.stream.stack.AnsCoder(np.frombuffer(padded, "<u4").astype(np.uint32))
     categorical = _model()

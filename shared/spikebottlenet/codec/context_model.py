@@ -23,6 +23,11 @@ from spikebottlenet.codec.entropy import PRIOR_ONE
 from spikebottlenet.codec.sites import Sites
 from spikebottlenet.model.shape import SpikeShape
 
+try:
+    from spikebottlenet.codec._native import Coder
+except ImportError:  # built without a C compiler
+    Coder = None  # type: ignore[assignment,misc]
+
 if TYPE_CHECKING:
     from spikebottlenet.codec.context_room import Room
 
@@ -42,6 +47,14 @@ class ContextModel:
 
     def __post_init__(self) -> None:
         check_tables(self.tables, self.shape)
+
+    @cached_property
+    def native(self) -> "Coder | None":
+        """The same model compiled; None where it was not built."""
+        if Coder is None:
+            return None
+        parts = (np.ascontiguousarray(part) for part in self.tables)
+        return Coder(self.shape, *parts)
 
     @cached_property
     def order(self) -> Index:

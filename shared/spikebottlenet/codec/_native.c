@@ -1,0 +1,580 @@
+/* Scheme ``context`` compiled: the bytes of codec/context.py, which says what they are.
+
+   Here every spike adds its weights to the logits of the sites around it once it is known: those of
+   its own timestep that come later, and those of the next one. All of it is integers, so the sums
+   are those that NumPy makes of exact floats. The coder is constriction's stack coder (words of 32
+   bits, a state of 64, probabilities of 24), written out for two symbols.
+
+   Payloads come from strangers: nothing is read or written by a number that one holds. */
+
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030B0000
+#include <Python.h>
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIELD 9
+#define COLOURS 2
+#define HALVES 2
+#define BLOCK 8 /* channels: what a vector instruction takes */
+#define PRECISION 24
+#define WORD_BITS 32
+#define WORD_BYTES 4
+#define ONE (UINT32_C(1) << PRECISION)
+#define RELEASE_GIL_FROM 65536 /* sites: below, giving it up costs more than it frees */
+
+typedef struct {
+    Py_ssize_t start, stop; /* channels */
+    Py_ssize_t first, last; /* the blocks that they are in, filled up with zeros */
+} Half;
+
+typedef struct {
+    PyObject_HEAD
+    Py_ssize_t timesteps, channels, height, width;
+    Py_ssize_t area;   /* places of a channel */
+    Py_ssize_t padded; /* the same with a border of one */
+    Py_ssize_t halves;
+    Half half[HALVES];
+    Py_ssize_t lanes;         /* of all blocks: where the logits of a place's channels are */
+    Py_ssize_t *lane;         /* of each channel */
+    Py_ssize_t limit;         /* largest place in the table */
+    int8_t *weights;          /* [T, colour, 2 C, 9, lanes], of a spike of that colour */
+    int32_t *bias;            /* [T, padded, lanes], the middle of the table added */
+    uint32_t *silence;        /* by logit, of 2^24 */
+    Py_ssize_t ranks[COLOURS + 1]; /* where each colour begins and the last one ends */
+    Py_ssize_t *place;        /* of each rank, in the order of coding: white ones first */
+    Py_ssize_t *at;           /* of each rank, in the padded field */
+    Py_ssize_t around[FIELD]; /* from there to its neighbours */
+} Coder;
+
+typedef struct {
+    Py_ssize_t rank, channel;
+} Spike;
+
+/* Room for one image. */
+typedef struct {
+    int32_t *now, *next; /* [padded, lanes]: logits as far as they are known */
+    Spike *spikes;       /* of one pass */
+} Room;
+
+static void
+room_free(Room *room)
+{
+    free(room->now);
+    free(room->next);
+    free(room->spikes);
+}
+
+static int
+room_take(const Coder *self, Room *room)
+{
+    size_t logits = (size_t)(self->padded * self->lanes) * sizeof(int32_t);
+    room->now = malloc(logits);
+    room->next = malloc(logits);
+    room->spikes = malloc((size_t)(self->area * self->channels) * sizeof(Spike));
+    if (room->now && room->next && room->spikes)
+        return 0;
+    room_free(room);
+    PyErr_NoMemory();
+    return -1;
+}
+
+static void
+begin_timestep(const Coder *self, Room *room, Py_ssize_t t)
+{
+    size_t logits = (size_t)(self->padded * self->lanes) * sizeof(int32_t);
+    int32_t *known = room->next;
+    room->next = room->now;
+    room->now = known;
+    if (t == 0)
+        memcpy(room->now, self->bias, logits);
+    if (t + 1 < self->timesteps)
+        memcpy(room->next, (const char *)self->bias + (size_t)(t + 1) * logits, logits);
+}
+
+static inline void
+add_blocks(int32_t *restrict onto, const int8_t *restrict row, Py_ssize_t first, Py_ssize_t last)
+{
+    for (Py_ssize_t block = first; block < last; block++)
+        for (int i = 0; i < BLOCK; i++)
+            onto[block * BLOCK + i] += row[block * BLOCK + i];
+}
+
+/* Let the spikes of one pass tell on the logits that depend on them. */
+static void
+spread(const Coder *self, Room *room, Py_ssize_t t, Py_ssize_t h, int colour, Py_ssize_t count)
+{
+    Py_ssize_t lanes = self->lanes, blocks = lanes / BLOCK, stride = FIELD * lanes;
+    Py_ssize_t later = self->half[h].last; /* blocks of the later half */
+    int has_next = t + 1 < self->timesteps;
+    const int8_t *now =
+        self->weights + ((t * COLOURS + colour) * 2 + 1) * self->channels * stride;
+    const int8_t *next = self->weights + ((t + 1) * COLOURS + colour) * 2 * self->channels * stride;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Spike spike = room->spikes[i];
+        Py_ssize_t at = self->at[spike.rank];
+        const int8_t *rows = now + spike.channel * stride;
+        for (int field = 0; field < FIELD; field++) {
+            /* White ones tell their own half's black ones, which are at the odd places. */
+            Py_ssize_t first = colour == 0 && field % 2 ? self->half[h].first : later;
+            add_blocks(room->now + (at + self->around[field]) * lanes, rows + field * lanes, first,
+                       blocks);
+        }
+        if (has_next) {
+            rows = next + spike.channel * stride;
+            for (int field = 0; field < FIELD; field++)
+                add_blocks(room->next + (at + self->around[field]) * lanes, rows + field * lanes, 0,
+                           blocks);
+        }
+    }
+}
+
+static inline uint32_t
+silence_of(const Coder *self, int32_t logit)
+{
+    Py_ssize_t place = logit < 0 ? 0 : logit > self->limit ? self->limit : logit;
+    return self->silence[place];
+}
+
+/* Chances of silence and the spikes [t, C, H, W], both in the order of coding. */
+static void
+model_spikes(const Coder *self, Room *room, const uint8_t *spikes, Py_ssize_t timesteps,
+             uint32_t *silence, uint8_t *ordered)
+{
+    Py_ssize_t area = self->area;
+    for (Py_ssize_t t = 0; t < timesteps; t++, spikes += self->channels * area) {
+        begin_timestep(self, room, t);
+        for (Py_ssize_t h = 0; h < self->halves; h++)
+            for (int colour = 0; colour < COLOURS; colour++) {
+                Py_ssize_t count = 0;
+                for (Py_ssize_t rank = self->ranks[colour]; rank < self->ranks[colour + 1]; rank++) {
+                    const int32_t *logits = room->now + self->at[rank] * self->lanes;
+                    const uint8_t *column = spikes + self->place[rank];
+                    for (Py_ssize_t c = self->half[h].start; c < self->half[h].stop; c++) {
+                        *silence++ = silence_of(self, logits[self->lane[c]]);
+                        room->spikes[count] = (Spike){rank, c};
+                        count += *ordered++ = column[c * area] != 0;
+                    }
+                }
+                spread(self, room, t, h, colour, count);
+            }
+    }
+}
+
+static void
+put_word(uint8_t *to, uint32_t word)
+{
+    for (int i = 0; i < WORD_BYTES; i++)
+        to[i] = (uint8_t)(word >> (8 * i));
+}
+
+/* Encode, the last site first; bytes written without the zeros at their end. */
+static Py_ssize_t
+push_all(const uint32_t *silence, const uint8_t *ordered, Py_ssize_t sites, uint8_t *to)
+{
+    uint64_t state = 0;
+    Py_ssize_t size = 0;
+    while (sites--) {
+        uint32_t left = ordered[sites] ? silence[sites] : 0;
+        uint32_t chance = ordered[sites] ? ONE - silence[sites] : silence[sites];
+        if (state >> (2 * WORD_BITS - PRECISION) >= chance) {
+            put_word(to + size, (uint32_t)state);
+            size += WORD_BYTES;
+            state >>= WORD_BITS;
+        }
+        state = (state / chance) << PRECISION | (left + state % chance);
+    }
+    for (; state; state >>= WORD_BITS, size += WORD_BYTES)
+        put_word(to + size, (uint32_t)state);
+    while (size && !to[size - 1])
+        size--;
+    return size;
+}
+
+typedef struct {
+    const uint8_t *payload;
+    Py_ssize_t size;
+    Py_ssize_t words; /* not yet read: from the end to the beginning */
+    uint64_t state;
+} Stack;
+
+static uint32_t
+pop_word(Stack *stack)
+{
+    Py_ssize_t at = --stack->words * WORD_BYTES;
+    uint32_t word = 0;
+    for (Py_ssize_t i = 0; i < WORD_BYTES && at + i < stack->size; i++)
+        word |= (uint32_t)stack->payload[at + i] << (8 * i);
+    return word;
+}
+
+static void
+refill(Stack *stack)
+{
+    if (stack->state >> WORD_BITS == 0 && stack->words)
+        stack->state = stack->state << WORD_BITS | pop_word(stack);
+}
+
+static inline int
+pop_spike(Stack *stack, uint32_t silence)
+{
+    uint32_t quantile = (uint32_t)stack->state & (ONE - 1);
+    int spike = quantile >= silence;
+    uint32_t chance = spike ? ONE - silence : silence;
+    stack->state = (stack->state >> PRECISION) * chance + (quantile - (spike ? silence : 0));
+    refill(stack);
+    return spike;
+}
+
+/* Decode to [t, C, H, W]; whether nothing is left over. */
+static int
+pop_all(const Coder *self, Room *room, Stack *stack, Py_ssize_t timesteps, uint8_t *spikes)
+{
+    Py_ssize_t area = self->area;
+    refill(stack);
+    refill(stack);
+    for (Py_ssize_t t = 0; t < timesteps; t++, spikes += self->channels * area) {
+        begin_timestep(self, room, t);
+        for (Py_ssize_t h = 0; h < self->halves; h++)
+            for (int colour = 0; colour < COLOURS; colour++) {
+                Py_ssize_t count = 0;
+                for (Py_ssize_t rank = self->ranks[colour]; rank < self->ranks[colour + 1]; rank++) {
+                    const int32_t *logits = room->now + self->at[rank] * self->lanes;
+                    uint8_t *column = spikes + self->place[rank];
+                    for (Py_ssize_t c = self->half[h].start; c < self->half[h].stop; c++) {
+                        int spike = pop_spike(stack, silence_of(self, logits[self->lane[c]]));
+                        room->spikes[count] = (Spike){rank, c};
+                        count += column[c * area] = (uint8_t)spike;
+                    }
+                }
+                spread(self, room, t, h, colour, count);
+            }
+    }
+    return stack->words == 0 && stack->state == 0;
+}
+
+static PyObject *
+wrong_size(const char *what, Py_ssize_t found, Py_ssize_t wanted)
+{
+    return PyErr_Format(PyExc_ValueError, "%s of %zd bytes, wanted %zd", what, found, wanted);
+}
+
+/* Whole timesteps in so many bytes of spikes; 0 with an error set where they are not. */
+static Py_ssize_t
+whole_timesteps(const Coder *self, Py_ssize_t bytes)
+{
+    Py_ssize_t sites = self->channels * self->area, timesteps = bytes / sites;
+    if (timesteps < 1 || timesteps > self->timesteps || timesteps * sites != bytes) {
+        PyErr_Format(PyExc_ValueError, "spikes of %zd sites, wanted 1 to %zd timesteps of %zd",
+                     bytes, self->timesteps, sites);
+        return 0;
+    }
+    return timesteps;
+}
+
+static PyObject *
+encode_whole(const Coder *self, const Py_buffer *spikes)
+{
+    Py_ssize_t sites = spikes->len, timesteps = whole_timesteps(self, sites);
+    if (!timesteps)
+        return NULL;
+    /* A site adds no more bits than a probability has; the state is two words more. */
+    size_t most = ((size_t)sites * PRECISION / WORD_BITS + 3) * WORD_BYTES;
+    uint32_t *silence = malloc((size_t)sites * sizeof(uint32_t));
+    uint8_t *ordered = malloc((size_t)sites), *written = malloc(most);
+    PyObject *payload = NULL;
+    Room room;
+    if (!silence || !ordered || !written)
+        PyErr_NoMemory();
+    else if (room_take(self, &room) == 0) {
+        PyThreadState *thread = sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
+        model_spikes(self, &room, spikes->buf, timesteps, silence, ordered);
+        Py_ssize_t size = push_all(silence, ordered, sites, written);
+        if (thread)
+            PyEval_RestoreThread(thread);
+        room_free(&room);
+        payload = PyBytes_FromStringAndSize((const char *)written, size);
+    }
+    free(silence);
+    free(ordered);
+    free(written);
+    return payload;
+}
+
+static PyObject *
+coder_encode(PyObject *object, PyObject *argument)
+{
+    Py_buffer spikes;
+    if (PyObject_GetBuffer(argument, &spikes, PyBUF_SIMPLE) < 0)
+        return NULL;
+    PyObject *payload = encode_whole((const Coder *)object, &spikes);
+    PyBuffer_Release(&spikes);
+    return payload;
+}
+
+static PyObject *
+decode_whole(const Coder *self, const Py_buffer *payload, Py_ssize_t timesteps)
+{
+    if (timesteps < 1 || timesteps > self->timesteps)
+        return PyErr_Format(PyExc_ValueError, "%zd timesteps, wanted 1 to %zd", timesteps,
+                            self->timesteps);
+    Py_ssize_t sites = timesteps * self->channels * self->area;
+    PyObject *spikes = PyByteArray_FromStringAndSize(NULL, sites);
+    Room room;
+    if (!spikes || room_take(self, &room) < 0) {
+        Py_CLEAR(spikes);
+        return NULL;
+    }
+    uint8_t *to = (uint8_t *)PyByteArray_AsString(spikes);
+    Stack stack = {payload->buf, payload->len, (payload->len + WORD_BYTES - 1) / WORD_BYTES, 0};
+    PyThreadState *thread = sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
+    int whole = pop_all(self, &room, &stack, timesteps, to);
+    if (thread)
+        PyEval_RestoreThread(thread);
+    room_free(&room);
+    if (!whole) {
+        Py_CLEAR(spikes);
+        PyErr_SetString(PyExc_ValueError, "payload is not the code of any spikes");
+    }
+    return spikes;
+}
+
+static PyObject *
+coder_decode(PyObject *object, PyObject *args)
+{
+    Py_buffer payload;
+    Py_ssize_t timesteps;
+    if (!PyArg_ParseTuple(args, "y*n:decode", &payload, &timesteps))
+        return NULL;
+    PyObject *spikes = decode_whole((const Coder *)object, &payload, timesteps);
+    PyBuffer_Release(&payload);
+    return spikes;
+}
+
+static void
+take_places(Coder *self)
+{
+    Py_ssize_t width = self->width, rank = 0;
+    for (int colour = 0; colour < COLOURS; colour++) {
+        self->ranks[colour] = rank;
+        for (Py_ssize_t place = 0; place < self->area; place++) {
+            Py_ssize_t y = place / width, x = place % width;
+            if ((y + x) % COLOURS != colour)
+                continue;
+            self->place[rank] = place;
+            self->at[rank++] = (y + 1) * (width + 2) + x + 1;
+        }
+    }
+    self->ranks[COLOURS] = rank;
+    for (int field = 0; field < FIELD; field++)
+        self->around[field] = (field / 3 - 1) * (width + 2) + field % 3 - 1;
+}
+
+/* Each half has blocks of its own, so that a spike may tell on a half alone. */
+static void
+take_halves(Coder *self)
+{
+    Py_ssize_t middle = self->channels / HALVES, block = 0;
+    Half parts[HALVES] = {{0, middle, 0, 0}, {middle, self->channels, 0, 0}};
+    for (int i = 0; i < HALVES; i++) {
+        Half part = parts[i];
+        if (part.start == part.stop)
+            continue;
+        part.first = block;
+        block += (part.stop - part.start + BLOCK - 1) / BLOCK;
+        part.last = block;
+        self->half[self->halves++] = part;
+    }
+    self->lanes = block * BLOCK;
+}
+
+static void
+take_lanes(Coder *self)
+{
+    for (Py_ssize_t h = 0; h < self->halves; h++)
+        for (Py_ssize_t c = self->half[h].start; c < self->half[h].stop; c++)
+            self->lane[c] = self->half[h].first * BLOCK + c - self->half[h].start;
+}
+
+/* From [T, colour, 9, 2 C, C], by where a spike is seen from, to where it is seen. */
+static void
+take_weights(Coder *self, const int8_t *weights)
+{
+    Py_ssize_t channels = self->channels, inputs = 2 * channels;
+    for (Py_ssize_t t = 0; t < self->timesteps; t++)
+        for (int colour = 0; colour < COLOURS; colour++)
+            for (int field = 0; field < FIELD; field++) {
+                int from = (colour + field) % COLOURS; /* odd places have the other colour */
+                for (Py_ssize_t input = 0; input < inputs; input++) {
+                    Py_ssize_t row = ((t * COLOURS + from) * inputs + input) * FIELD;
+                    int8_t *to = self->weights + (row + FIELD - 1 - field) * self->lanes;
+                    for (Py_ssize_t c = 0; c < channels; c++)
+                        to[self->lane[c]] = *weights++;
+                }
+            }
+}
+
+static void
+take_bias(Coder *self, const int16_t *bias)
+{
+    for (Py_ssize_t t = 0; t < self->timesteps; t++)
+        for (Py_ssize_t c = 0; c < self->channels; c++)
+            for (Py_ssize_t rank = 0; rank < self->area; rank++) {
+                Py_ssize_t to = (t * self->padded + self->at[rank]) * self->lanes + self->lane[c];
+                self->bias[to] = bias[(t * self->channels + c) * self->area + self->place[rank]]
+                                 + (int32_t)(self->limit / 2);
+            }
+}
+
+/* constriction's: the part of what two symbols leave of 2^24, rounded down, and one. */
+static void
+take_table(Coder *self, const uint16_t *table)
+{
+    for (Py_ssize_t logit = 0; logit <= self->limit; logit++) {
+        uint64_t silent = UINT64_C(65536) - table[logit];
+        self->silence[logit] = (uint32_t)(silent * (ONE - 2) >> 16) + 1;
+    }
+}
+
+static int
+take_memory(Coder *self)
+{
+    size_t timesteps = (size_t)self->timesteps, channels = (size_t)self->channels;
+    size_t area = (size_t)self->area, lanes = (size_t)self->lanes;
+    self->weights = calloc(timesteps * COLOURS * 2 * channels * FIELD, lanes);
+    self->bias = calloc(timesteps * (size_t)self->padded * lanes, sizeof(int32_t));
+    self->silence = calloc((size_t)self->limit + 1, sizeof(uint32_t));
+    self->lane = calloc(channels, sizeof(Py_ssize_t));
+    self->place = calloc(area, sizeof(Py_ssize_t));
+    self->at = calloc(area, sizeof(Py_ssize_t));
+    if (self->weights && self->bias && self->silence && self->lane && self->place && self->at)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+static int
+take_tables(Coder *self, const Py_buffer *weights, const Py_buffer *bias, const Py_buffer *table)
+{
+    Py_ssize_t t = self->timesteps, c = self->channels, sites = t * c * self->area;
+    Py_ssize_t size = t * COLOURS * FIELD * 2 * c * c;
+    if (weights->len != size)
+        return wrong_size("weights", weights->len, size), -1;
+    if (bias->len != sites * (Py_ssize_t)sizeof(int16_t))
+        return wrong_size("bias", bias->len, sites * (Py_ssize_t)sizeof(int16_t)), -1;
+    Py_ssize_t entries = table->len / (Py_ssize_t)sizeof(uint16_t);
+    if (table->len % (Py_ssize_t)sizeof(uint16_t) || entries % 2 == 0 || entries > INT16_MAX) {
+        PyErr_Format(PyExc_ValueError, "table of %zd bytes, wanted an odd number of uint16",
+                     table->len);
+        return -1;
+    }
+    const uint16_t *chances = table->buf;
+    for (Py_ssize_t i = 0; i < entries; i++)
+        if (!chances[i]) {
+            PyErr_SetString(PyExc_ValueError, "table holds a 0");
+            return -1;
+        }
+    self->limit = entries - 1;
+    take_halves(self);
+    if (take_memory(self) < 0)
+        return -1;
+    take_lanes(self);
+    take_places(self);
+    take_weights(self, weights->buf);
+    take_bias(self, bias->buf);
+    take_table(self, chances);
+    return 0;
+}
+
+static PyObject *
+coder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"shape", "weights", "bias", "table", NULL};
+    Py_ssize_t t, c, h, w;
+    Py_buffer weights, bias, table;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "(nnnn)y*y*y*:Coder", names, &t, &c, &h, &w,
+                                     &weights, &bias, &table))
+        return NULL;
+    PyObject *object = NULL;
+    if (t < 1 || t > 255 || c < 1 || c > 4096 || h < 1 || h > 32767 || w < 1 || w > 32767
+        || h * w > INT32_MAX / c / t)
+        PyErr_Format(PyExc_ValueError, "shape [%zd, %zd, %zd, %zd] is none of spikes", t, c, h, w);
+    else {
+        allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+        object = allocate(type, 0);
+    }
+    if (object) {
+        Coder *self = (Coder *)object;
+        self->timesteps = t, self->channels = c, self->height = h, self->width = w;
+        self->area = h * w;
+        self->padded = (h + 2) * (w + 2);
+        if (take_tables(self, &weights, &bias, &table) < 0)
+            Py_CLEAR(object);
+    }
+    PyBuffer_Release(&weights);
+    PyBuffer_Release(&bias);
+    PyBuffer_Release(&table);
+    return object;
+}
+
+static void
+coder_dealloc(PyObject *object)
+{
+    Coder *self = (Coder *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    free(self->weights);
+    free(self->bias);
+    free(self->silence);
+    free(self->lane);
+    free(self->place);
+    free(self->at);
+    ((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef coder_methods[] = {
+    {"encode", coder_encode, METH_O, "Code whole timesteps of spikes from 0 on."},
+    {"decode", coder_decode, METH_VARARGS, "Decode so many timesteps from 0 on."},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot coder_slots[] = {
+    {Py_tp_doc, "Tables of scheme ``context``, laid out for coding; used from any thread."},
+    {Py_tp_new, coder_new},
+    {Py_tp_dealloc, coder_dealloc},
+    {Py_tp_methods, coder_methods},
+    {0, NULL},
+};
+
+static PyType_Spec coder_spec = {
+    "spikebottlenet.codec._native.Coder", sizeof(Coder), 0, Py_TPFLAGS_DEFAULT, coder_slots,
+};
+
+static int
+native_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &coder_spec, NULL);
+    if (!type)
+        return -1;
+    int done = PyModule_AddType(module, (PyTypeObject *)type);
+    Py_DECREF(type);
+    return done;
+}
+
+static PyModuleDef_Slot native_slots[] = {
+    {Py_mod_exec, native_exec},
+    {0, NULL},
+};
+
+static PyModuleDef native_module = {
+    PyModuleDef_HEAD_INIT, "_native", "Scheme ``context`` compiled.", 0, NULL, native_slots,
+    NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC
+PyInit__native(void)
+{
+    return PyModuleDef_Init(&native_module);
+}
