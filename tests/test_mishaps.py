@@ -63,7 +63,7 @@ async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
 class SlowHead:
     """A head that takes its time."""
 
-    def encode(self, image: bytes) -> None:
+    def encode(self, image: bytes, **_: object) -> None:
         time.sleep(0.05)
 
 

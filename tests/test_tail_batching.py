@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cloud_node import waiting as waiting_module
 from cloud_node.batching import FairQueue, Sender, next_batch, start_at
-from cloud_node.cost import Cost, CostModel, Measured, fit_cost
+from cloud_node.cost import Cost, CostModel, Measured
 from cloud_node.tail_worker import TailWorker
 from cloud_node.waiting import BatchLimits
 from spikebottlenet.errors import (
@@ -96,8 +96,15 @@ def test_the_place_foretold_is_that_of_counting_all_others(
     assert queue.ahead_of(late) == own + sum(min(count, own + 1) for count in others)
 
 
+def fitted(measured: list[Measured]) -> Cost:
+    model = CostModel()
+    for batch in measured:
+        model.learn(batch)
+    return model.cost
+
+
 def test_the_cost_model_finds_the_line_that_made_its_batches() -> None:
-    cost = fit_cost([Measured(n, 0.010 + 0.006 * n) for n in (1, 4, 16)])
+    cost = fitted([Measured(n, 0.010 + 0.006 * n) for n in (1, 4, 16)])
     assert cost.fixed_s == pytest.approx(0.010)
     assert cost.image_s == pytest.approx(0.006)
     assert cost.queue_s(33, max_batch=16) == pytest.approx(3 * 0.010 + 33 * 0.006)
@@ -105,13 +112,19 @@ def test_the_cost_model_finds_the_line_that_made_its_batches() -> None:
 
 @given(st.lists(st.builds(Measured, st.integers(1, 64), st.floats(0, 10)), max_size=20))
 def test_no_batch_is_thought_to_take_less_than_nothing(measured: list[Measured]) -> None:
-    cost = fit_cost(measured)
+    cost = fitted(measured)
     assert cost.fixed_s >= 0
     assert cost.image_s >= 0
 
 
 def test_batches_of_one_size_are_foretold_at_that_size() -> None:
-    assert fit_cost([Measured(16, 0.1), Measured(16, 0.3)]).batch_s(16) == pytest.approx(0.2)
+    assert fitted([Measured(16, 0.1), Measured(16, 0.3)]).batch_s(16) == pytest.approx(0.2)
+
+
+def test_old_batches_are_forgotten() -> None:
+    old = [Measured(n % 7 + 1, 5.0) for n in range(50)]
+    new = [Measured(n % 5 + 1, 0.01 * (n % 5 + 1)) for n in range(64)]
+    assert fitted(old + new) == pytest.approx(fitted(new))
 
 
 def test_an_estimate_that_turns_all_away_is_forgotten_in_the_end() -> None:

@@ -1,7 +1,6 @@
 """How long a batch of n images takes: a + b n, fitted by least squares to the batches of late."""
 
 from collections import deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 _WINDOW = 64  # batches
@@ -29,43 +28,52 @@ class Cost(NamedTuple):
         return -(-images // max_batch) * self.fixed_s + self.image_s * images
 
 
-def fit_cost(measured: Sequence[Measured]) -> Cost:
-    """Least squares with neither part below zero; nothing measured costs nothing.
-
-    Batches of one size do not tell the parts apart: then all is put on the images.
-    """
-    count = len(measured)
-    if not count:
-        return Cost()
-    mean_n = sum(m.images for m in measured) / count
-    mean_s = sum(m.seconds for m in measured) / count
-    spread = sum((m.images - mean_n) ** 2 for m in measured)
-    if not spread:
-        return Cost(0.0, mean_s / mean_n)
-    slope = sum((m.images - mean_n) * (m.seconds - mean_s) for m in measured) / spread
-    if slope <= 0:
-        return Cost(mean_s, 0.0)
-    fixed = mean_s - slope * mean_n
-    if fixed < 0:  # then the best line through the origin
-        squares = sum(m.images**2 for m in measured)
-        return Cost(0.0, sum(m.images * m.seconds for m in measured) / squares)
-    return Cost(fixed, slope)
-
-
 class CostModel:
-    """The cost of one model's batches, learned while it serves."""
+    """The cost of one model's batches, learned while it serves.
+
+    Least squares with neither part below zero, over the sums of the last batches: one more costs
+    the same however many there are. Batches of one size do not tell the parts apart: then all is
+    put on the images.
+    """
 
     def __init__(self) -> None:
-        self._measured: deque[Measured] = deque(maxlen=_WINDOW)
+        self._measured: deque[Measured] = deque()
+        self._images = self._squares = 0
+        self._seconds = self._products = 0.0
         self.cost = Cost()
 
     def learn(self, measured: Measured) -> None:
         """Take a batch into account."""
         self._measured.append(measured)
-        self.cost = fit_cost(self._measured)
+        self._add(measured, 1)
+        if len(self._measured) > _WINDOW:
+            self._add(self._measured.popleft(), -1)
+        self.cost = self._fitted()
 
     def doubt(self) -> None:
         """Forget the oldest batch: an estimate that only turns work away is never renewed."""
         if self._measured:
-            self._measured.popleft()
-        self.cost = fit_cost(self._measured)
+            self._add(self._measured.popleft(), -1)
+        self.cost = self._fitted()
+
+    def _add(self, measured: Measured, times: int) -> None:
+        images, seconds = measured
+        self._images += times * images
+        self._squares += times * images * images
+        self._seconds += times * seconds
+        self._products += times * images * seconds
+
+    def _fitted(self) -> Cost:
+        count, images, seconds = len(self._measured), self._images, self._seconds
+        if not count:
+            return Cost()
+        spread = count * self._squares - images * images
+        if not spread:
+            return Cost(0.0, seconds / images)
+        slope = (count * self._products - images * seconds) / spread
+        if slope <= 0:
+            return Cost(seconds / count, 0.0)
+        fixed = (seconds - slope * images) / count
+        if fixed < 0:  # then the best line through the origin
+            return Cost(0.0, self._products / self._squares)
+        return Cost(fixed, slope)

@@ -1,10 +1,9 @@
 """One image in the cloud: frames to a prediction, accounted and logged."""
 
 import logging
+import math
 import time
 from dataclasses import asdict, dataclass
-
-import numpy as np
 
 from cloud_node.batching import Sender
 from cloud_node.metrics import CloudMetrics
@@ -55,6 +54,7 @@ class CloudInference:
         self.models = models
         self.settings = settings
         self._worker = worker
+        self.under_way = 0  # requests of streams that are not answered yet
         self.totals = CloudTotals()
         self.metrics = CloudMetrics()
         self.tally = Tally()
@@ -74,10 +74,14 @@ class CloudInference:
         sender = Sender(current_client().name, stream)
         with self.tally.waiting():
             answer = await self._worker.classify(
-                model.tail, received, deadline_s=deadline_s, sender=sender
+                model.tail,
+                received,
+                deadline_s=deadline_s,
+                sender=sender,
+                alone=self.under_way == 1,
             )
         self.tally.batched(answer.batch)
-        if not np.isfinite(answer.probabilities).all():
+        if not math.isfinite(answer.probabilities.sum()):
             raise SpikeBottleNetError(
                 f"the tail of {model.bundle.model} gave no numbers: check the bundle"
             )

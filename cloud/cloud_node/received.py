@@ -61,7 +61,7 @@ class Received:
         while self._frames:
             self._parts.append(self._codec.decode_frame(self._frames[0]).spikes)
             del self._frames[0]
-        return np.concatenate(self._parts)
+        return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
 
 
 def gather_frames(codec: SpikeCodec, frames: Sequence[bytes]) -> Received:

@@ -60,7 +60,7 @@ class Session:
     ) -> None:
         self.model = model
         self._open = opening
-        self._name = uuid.UUID(bytes=opening.stream_id)
+        self._name = str(uuid.UUID(bytes=opening.stream_id))
         self._inference = inference
         self._client = current_client()
         self._cache = cache
@@ -355,4 +355,9 @@ class Session:
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._inference.under_way += 1
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._inference.under_way -= 1

@@ -14,9 +14,15 @@ class Tails(Protocol):
     expired: int  # dropped before they were computed
 
     async def classify(
-        self, tail: TailEngine, image: Image, *, deadline_s: float | None, sender: Sender
+        self,
+        tail: TailEngine,
+        image: Image,
+        *,
+        deadline_s: float | None,
+        sender: Sender,
+        alone: bool,
     ) -> TailAnswer:
-        """Class probabilities of an image by a model's tail.
+        """Class probabilities of an image by a model's tail; ``alone``: no other is under way.
 
         Raises:
             SpikeBottleNetError: why there are none.

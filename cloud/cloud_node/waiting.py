@@ -27,6 +27,7 @@ from spikebottlenet.runtime.tail_engine import TailEngine
 Spikes = npt.NDArray[np.uint8]
 
 _SHORTEST_RETRY_S = 0.01
+_SOON_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,19 @@ class WaitingRoom:
         cost = self._cost(group, alone=lanes == 1).cost
         share = -(-(ahead + 1) // lanes)
         return free_in_s + cost.queue_s(share, self._limits.max_batch), ahead
+
+    def takes_at_once(self, group: Group, deadline: float | None, now: float) -> bool:
+        """Whether an image that comes now has nothing beside it, and is so soon done that the
+        event loop can wait for it.
+        """
+        if self._queues or self._running or self._limits.max_wait_s:
+            return False
+        takes_s = self._cost(group, alone=True).cost.batch_s(1)
+        return 0 < takes_s <= _SOON_S and (deadline is None or now + takes_s <= deadline)
+
+    def taken_at_once(self, group: Group, seconds: float) -> None:
+        """Take in how long such an image took."""
+        self._cost(group, alone=True).learn(Measured(1, seconds))
 
     def push(self, group: Group, sender: Sender, job: Job) -> None:
         """Put an image behind its sender's others."""

@@ -75,6 +75,7 @@ class Answering:
         self._worker = worker
         self._store = store
         self._radio = RADIO_PROFILES[settings.radio]
+        self._under_way = 0  # images without an answer
         self.not_stored = 0  # images that the settings would have stored, and the disk did not
 
     async def answer(self, wanted: Wanted) -> Answered:
@@ -86,8 +87,17 @@ class Answering:
             ModelMismatchError: the cloud does not serve this model.
             StoreError: it was to be stored, and could not be.
         """
+        self._under_way += 1
+        try:
+            return await self._answer(wanted, alone=self._under_way == 1)
+        finally:
+            self._under_way -= 1
+
+    async def _answer(self, wanted: Wanted, *, alone: bool) -> Answered:
         with self._models.find(wanted.model).used() as model:
-            encoded = await self._worker.encode(model.head, wanted.image, deadline=wanted.deadline)
+            encoded = await self._worker.encode(
+                model.head, wanted.image, deadline=wanted.deadline, alone=alone
+            )
             _trace_stages(wanted.span, encoded)
             outcome = await self._decide(model, encoded, wanted)
             total_ms = 1e3 * (time.monotonic() - wanted.arrived)

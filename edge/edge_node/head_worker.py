@@ -17,7 +17,7 @@ import numpy as np
 
 from edge_node.settings import EdgeSettings
 from spikebottlenet.bundle import EXIT_WEIGHTS, HEAD_ONNX, Bundle
-from spikebottlenet.errors import DeadlineError, OverloadedError
+from spikebottlenet.errors import DeadlineError, OverloadedError, TooLargeError
 from spikebottlenet.preprocess import Pixels, read_input
 from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead, Spikes
@@ -27,6 +27,11 @@ _FIRST_GUESS_S = 0.02
 _SMOOTHED_OVER = 16  # images
 _LOOK_EVERY_S = 0.1
 _STAGES = 2
+
+# What may run on the event loop, where nothing else is to be done meanwhile.
+_ON_LOOP_S = 0.010
+_ON_LOOP_BYTES = 32 * 1024
+_ON_LOOP_PIXELS = 256 * 256
 
 
 @dataclass(frozen=True)
@@ -84,13 +89,20 @@ class Head:
         """
         return np.asarray(self._exit.classify(encoded.spikes[:timesteps])[0])
 
-    def encode(self, image: bytes) -> EncodedImage:
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether its input is image files, and not recordings."""
+        return self._wanted.events is None
+
+    def encode(self, image: bytes, *, max_image_pixels: int | None = None) -> EncodedImage:
         """Run an image file through the head.
 
         Raises:
             ImageError, TooLargeError: not an image that can be used.
         """
         limit = self._settings.max_image_pixels
+        if max_image_pixels is not None:
+            limit = min(limit, max_image_pixels)
         with self._turns.decoding:
             started = time.monotonic()
             pixels = read_input(image, self._wanted, max_image_pixels=limit)
@@ -150,8 +162,13 @@ class HeadWorker:
         finally:
             turn.cancel()
 
-    async def encode(self, head: Head, image: bytes, *, deadline: float) -> EncodedImage:
+    async def encode(
+        self, head: Head, image: bytes, *, deadline: float, alone: bool = False
+    ) -> EncodedImage:
         """Run an image file through a head; ``deadline`` is in monotonic seconds.
+
+        A small image that is ``alone``, no other being under way, is run here and now if a head is
+        that fast: to a thread and back are two wake-ups.
 
         Raises:
             ImageError, TooLargeError: not an image that can be used.
@@ -170,6 +187,14 @@ class HeadWorker:
                 "later, or raise max_waiting_bytes",
                 retry_after_s=self._image_s * self._waiting / (2 * _STAGES),
             )
+        if alone and self._soon_done(head, image):
+            try:
+                encoded = self._encode(head, image, deadline, _ON_LOOP_PIXELS)
+            except TooLargeError:
+                pass  # for here
+            else:
+                self.inferences += 1
+                return encoded
         self._waiting += 1
         self._waiting_bytes += len(image)
         try:
@@ -189,12 +214,23 @@ class HeadWorker:
             self._waiting -= 1
             self._waiting_bytes -= len(image)
 
-    def _encode(self, head: Head, image: bytes, deadline: float) -> EncodedImage:
+    def _soon_done(self, head: Head, image: bytes) -> bool:
+        """Whether the event loop can wait for it."""
+        return (
+            not self._waiting
+            and self._image_s <= _ON_LOOP_S
+            and len(image) <= _ON_LOOP_BYTES
+            and head.takes_pictures
+        )
+
+    def _encode(
+        self, head: Head, image: bytes, deadline: float, max_image_pixels: int | None = None
+    ) -> EncodedImage:
         started = time.monotonic()
         if started > deadline:  # nobody waits for it any more
             raise DeadlineError("the deadline passed before the head's turn")
         try:
-            encoded = head.encode(image)
+            encoded = head.encode(image, max_image_pixels=max_image_pixels)
         finally:
             self._done += 1
         self._image_s += (time.monotonic() - started - self._image_s) / _SMOOTHED_OVER

@@ -194,14 +194,16 @@ class EdgeService(EdgeInferenceServicer):
             log.info("cancelled", extra=fields(code=_CANCELLED))
             raise
         record = answered.record
+        span.end(code="OK", source=record.source.value, model=record.model)
+        # It is counted, and its line written, while the answer is on its way.
+        asyncio.get_running_loop().call_soon(self._account, record, answered.cloud_missing)
+        return answered
+
+    def _account(self, record: InferenceRecord, cloud_missing: str) -> None:
         self.totals.add(record)
         self._metrics.answered(record)
         self.recent.append(record)
-        span.end(code="OK", source=record.source.value, model=record.model)
-        # Its line is written while the answer is on its way.
-        loop = asyncio.get_running_loop()
-        loop.call_soon(_log_answer, answered.record, answered.cloud_missing)
-        return answered
+        log.info("answered", extra=fields(**record.as_json(), cloud_missing=cloud_missing or None))
 
     def _read_request(
         self, request: ClassifyRequest | None, arrived: float, until: float | None
@@ -228,10 +230,6 @@ class EdgeService(EdgeInferenceServicer):
             key=request.request_key,
             model=request.model,
         )
-
-
-def _log_answer(record: InferenceRecord, cloud_missing: str) -> None:
-    log.info("answered", extra=fields(**record.as_json(), cloud_missing=cloud_missing or None))
 
 
 def _monotonic_end(context: Context) -> float | None:

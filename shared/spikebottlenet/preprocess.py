@@ -44,6 +44,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 _SIDEWAYS = (5, 6, 7, 8)
+_USUAL_FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP")
 _DRAFT_FACTOR = 4  # a JPEG is decoded at no less than this many times the side wanted
 
 
@@ -122,8 +123,10 @@ def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
 
 @cache
 def _formats() -> tuple[str, ...]:
+    """Those that are sent most come first: Pillow tries one after another."""
     Image.init()
-    return tuple(sorted(set(Image.OPEN) - REFUSED_FORMATS))
+    rest = set(Image.OPEN) - REFUSED_FORMATS - set(_USUAL_FORMATS)
+    return (*_USUAL_FORMATS, *sorted(rest))
 
 
 def _rgb(

@@ -51,7 +51,13 @@ class RemoteTails:
         self.expired = 0
 
     async def classify(
-        self, tail: TailEngine, image: Image, *, deadline_s: float | None, sender: Sender
+        self,
+        tail: TailEngine,
+        image: Image,
+        *,
+        deadline_s: float | None,
+        sender: Sender,
+        alone: bool,
     ) -> TailAnswer:
         """Class probabilities of an image.
 

@@ -41,6 +41,9 @@ class Scheme(IntEnum):
     CONTEXT = 4
 
 
+_SCHEMES = tuple(Scheme)  # by number
+
+
 class Frame(NamedTuple):
     """A frame taken apart; its payload is not yet looked into."""
 
@@ -93,7 +96,7 @@ def unpack_frame(data: bytes, shape: SpikeShape, *, context: bytes = b"") -> Fra
     want = google_crc32c.value(data[:-CRC_BYTES] + context)
     if got != want:
         raise CorruptFrameError(f"frame CRC is {got:#010x}, computed {want:#010x}: resend it")
-    if scheme not in Scheme.__members__.values():
+    if scheme >= len(_SCHEMES):
         known = ", ".join(f"{s.value} {s.name.lower()}" for s in Scheme)
         raise CorruptFrameError(f"frame scheme is {scheme}, wanted one of {known}")
     first, count = data[1], data[2]
@@ -102,4 +105,4 @@ def unpack_frame(data: bytes, shape: SpikeShape, *, context: bytes = b"") -> Fra
             f"frame holds timesteps {first} to {first + count - 1}, "
             f"wanted at least one of 0 to {shape.timesteps - 1}"
         )
-    return Frame(Scheme(scheme), first, count, data[HEADER_BYTES:-CRC_BYTES])
+    return Frame(_SCHEMES[scheme], first, count, data[HEADER_BYTES:-CRC_BYTES])

@@ -62,7 +62,7 @@ class SpikeCodec:
         """
         count = len(spikes)
         inside = first_timestep >= 0 and 1 <= count <= self.shape.timesteps - first_timestep
-        if not inside or spikes.shape[1:] != tuple(self.shape)[1:]:
+        if not inside or spikes.shape[1:] != self.shape[1:]:
             raise ValueError(
                 f"spikes {spikes.shape} from timestep {first_timestep}, "
                 f"wanted timesteps within {tuple(self.shape)}"
@@ -121,7 +121,7 @@ class SpikeCodec:
                 sites = self._decode_context(frame)
         if len(sites) != count:
             raise CorruptFrameError(f"payload holds {len(sites)} sites, wanted {count}")
-        spikes = sites.reshape(frame.timesteps, *tuple(self.shape)[1:])
+        spikes = sites.reshape(frame.timesteps, *self.shape[1:])
         return SpikeRange(frame.first_timestep, spikes)
 
     def _decode_context(self, frame: Frame) -> Sites:
@@ -137,14 +137,14 @@ class SpikeCodec:
         return context.decode(frame.payload, self.context, frame.timesteps)
 
     @cached_property
-    def _expected_bytes(self) -> npt.NDArray[np.float64]:
-        """Entropy of each timestep under the prior, [T]."""
+    def _expected_bytes(self) -> list[float]:
+        """Entropy of each timestep under the prior."""
         p = self.prior.reshape(self.shape.timesteps, -1) / entropy.PRIOR_ONE
-        bits: npt.NDArray[np.float64] = -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum(axis=1)
-        return bits / 8
+        bits = -(p * np.log2(p) + (1 - p) * np.log2(1 - p)).sum(axis=1)
+        return [float(each) / 8 for each in bits]
 
     def _usual_bytes(self, first: int, count: int) -> float:
-        return _USUAL * float(self._expected_bytes[first : first + count].sum())
+        return _USUAL * sum(self._expected_bytes[first : first + count])
 
     def _prior(self, first: int, count: int) -> Prior:
         return self.prior[first : first + count].reshape(-1)

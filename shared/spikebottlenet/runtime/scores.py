@@ -25,5 +25,5 @@ def softmax(logits: npt.NDArray[np.float32]) -> Probabilities:
 
 def best_classes(probabilities: Probabilities) -> tuple[ClassScore, ...]:
     """The most probable classes of one image [classes], best first, ``TOP`` at most."""
-    order = np.argsort(-probabilities, kind="stable")[:TOP]
-    return tuple(ClassScore(int(index), float(probabilities[index])) for index in order)
+    order = (-probabilities).argsort(kind="stable")[:TOP]
+    return tuple(map(ClassScore, order.tolist(), probabilities[order].tolist()))
