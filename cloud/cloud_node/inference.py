@@ -16,8 +16,8 @@ from cloud_node.waiting import TailAnswer
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.errors import SpikeBottleNetError
-from spikebottlenet.logs import fields
+from spikebottlenet.errors import OverloadedError, SpikeBottleNetError
+from spikebottlenet.logs import Seldom, fields
 from spikebottlenet.rpc.chances import CERTAIN, to_chances
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
@@ -54,6 +54,7 @@ class CloudInference:
         self.models = models
         self.settings = settings
         self._worker = worker
+        self._no_room = Seldom()
         self.under_way = 0  # requests of streams that are not answered yet
         self.totals = CloudTotals()
         self.metrics = CloudMetrics()
@@ -161,15 +162,18 @@ class CloudInference:
         )
 
     def refuse(self, request_id: str, sequence: int, error: SpikeBottleNetError) -> Failure:
-        """The failure that answers a request, logged."""
+        """The failure that answers a request; logged, for lack of room once a second."""
         self.totals.refused += 1
-        code = status_code(error).name
+        code, reason = status_code(error).name, str(error)
         self.metrics.refused(code)
-        log.warning("refused", extra=fields(request_id=request_id, code=code, reason=str(error)))
+        alike = self._no_room.again() if isinstance(error, OverloadedError) else 1
+        if alike:
+            said = fields(request_id=request_id, code=code, reason=reason, requests=alike)
+            log.warning("refused", extra=said)
         return Failure(
             sequence=sequence,
             code=code_number(error),
-            message=str(error),
+            message=reason,
             retry_after_ms=retry_after_ms(error),
         )
 

@@ -26,10 +26,15 @@ def fails_for_now(response: StreamResponse) -> bool:
 class Turn:
     """One request's place among the answers."""
 
-    def __init__(self, order: "Order", before: "asyncio.Future[None] | None") -> None:
+    def __init__(
+        self,
+        order: "Order",
+        before: "asyncio.Future[None] | None" = None,
+        over: "asyncio.Future[None] | None" = None,
+    ) -> None:
         self._order = order
-        self._before = before
-        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._before = before  # set once the turn before has ended, where there is one to wait for
+        self._over = over  # to set once this one has
 
     async def begins(self) -> bool:
         """Wait for every turn before; false if one of them ended the stream."""
@@ -40,12 +45,8 @@ class Turn:
     def ends(self, response: StreamResponse) -> None:
         """Let the next turn begin, knowing what this one answered."""
         self._order.answered(response)
-        self._over.set_result(None)
-
-    @property
-    def over(self) -> "asyncio.Future[None]":
-        """Set once this turn has ended."""
-        return self._over
+        if self._over is not None:
+            self._over.set_result(None)
 
 
 class Order:
@@ -58,10 +59,10 @@ class Order:
 
     def turn(self) -> Turn:
         """The next place."""
-        turn = Turn(self, self._last)
-        if self.ordered:
-            self._last = turn.over
-        return turn
+        if not self.ordered:
+            return Turn(self)
+        before, self._last = self._last, asyncio.get_running_loop().create_future()
+        return Turn(self, before, self._last)
 
     def answered(self, response: StreamResponse) -> None:
         """Note what went out."""

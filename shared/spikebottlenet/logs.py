@@ -7,7 +7,9 @@ those took 72 us a record of ours where this one takes 45 us, and has no more to
 import datetime
 import json
 import logging
+import math
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -77,11 +79,31 @@ def fields(**values: object) -> dict[str, dict[str, object]]:
     return {_FIELDS: values}
 
 
+class Seldom:
+    """Lets what happens over and over be said once a second: it does not fill a disk, nor take the
+    time of those that it happens to.
+    """
+
+    def __init__(self, quiet_s: float = 1.0) -> None:
+        self._quiet_s = quiet_s
+        self._unsaid = 0
+        self._said_at = -math.inf
+
+    def again(self) -> int:
+        """Note that it happened: how often since it was said last, or 0 to say nothing now."""
+        self._unsaid += 1
+        now = time.monotonic()
+        if now - self._said_at < self._quiet_s:
+            return 0
+        times, self._unsaid, self._said_at = self._unsaid, 0, now
+        return times
+
+
 def start_logging(level: str, form: LogFormat = "json") -> None:
     """Send every logger's lines to standard error. Called once, by a process's ``main``."""
     # No line says where in the code it was written, nor which process or thread wrote it: finding
     # that out costs a third of a line (the logging HOWTO, "Optimization").
-    logging._srcfile = None  # type: ignore[attr-defined]
+    logging._srcfile = None
     logging.logProcesses = logging.logThreads = logging.logMultiprocessing = False
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_FORMATTERS[form]())

@@ -8,7 +8,6 @@ that strangers cost their headers and no more.
 
 import ipaddress
 import logging
-import time
 import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,7 +18,7 @@ import grpc
 import grpc.aio
 
 from spikebottlenet.errors import AuthenticationError, SpikeBottleNetError
-from spikebottlenet.logs import fields
+from spikebottlenet.logs import Seldom, fields
 from spikebottlenet.rpc.limits import (
     PLACE_FREE_AFTER_S,
     Clients,
@@ -45,7 +44,6 @@ _one: Any = grpc.stream_unary_rpc_method_handler
 _HEALTH = "/grpc.health.v1.Health/"
 _HEALTH_CALLS = 64  # of all addresses: anyone may ask, nobody needs more
 _USUAL_CODES = ("UNAUTHENTICATED", "RESOURCE_EXHAUSTED")  # counted as 0 from the start
-_QUIET_S = 1.0  # between two log lines about refusals
 
 
 class Door(grpc.aio.ServerInterceptor):
@@ -63,8 +61,7 @@ class Door(grpc.aio.ServerInterceptor):
         )
         self._health = Places(_HEALTH_CALLS, "ask again later")
         self.refused = dict.fromkeys(_USUAL_CODES, 0)  # calls, by status code
-        self._unsaid = 0  # refusals since the last log line
-        self._said_at = -_QUIET_S
+        self._seldom = Seldom()
 
     async def intercept_service(
         self,
@@ -141,19 +138,12 @@ class Door(grpc.aio.ServerInterceptor):
         return self._tokens is None or self._tokens.name_of(token or "") is not None
 
     def _log(self, method: str, context: Context, error: SpikeBottleNetError) -> None:
-        """Say what was refused, at most once a second: strangers do not fill a disk."""
-        self._unsaid += 1
         code = status_code(error).name
         self.refused[code] = self.refused.get(code, 0) + 1
-        now = time.monotonic()
-        if now - self._said_at < _QUIET_S:
-            return
-        calls, self._unsaid, self._said_at = self._unsaid, 0, now
-        peer = _address(context)
-        log.warning(
-            "refused a call",
-            extra=fields(peer=peer, method=method, code=code, reason=str(error), calls=calls),
-        )
+        if calls := self._seldom.again():
+            peer, reason = _address(context), str(error)
+            said = fields(peer=peer, method=method, code=code, reason=reason, calls=calls)
+            log.warning("refused a call", extra=said)
 
 
 def _token(context: Context) -> str | None:

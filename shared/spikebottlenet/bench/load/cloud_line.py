@@ -48,7 +48,7 @@ class CloudLine:
         self._aim = aim
         self._stream_id = stream_id
         self._credit = asyncio.Semaphore(max(1, accepted.max_in_flight))
-        self._writing = asyncio.Lock()
+        self._writing: asyncio.Task[None] | None = None
         self._sequence = 0
         self._answers = Answers()
         self._throttle = Throttle() if aim.throttled else None
@@ -66,15 +66,19 @@ class CloudLine:
             context = frame_context(self._stream_id, sequence, more=False)
             request = StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
             answer = self._answers.expect(sequence)
-            try:
-                self._ready.append(request)
-                async with self._writing:
-                    await asyncio.sleep(0)  # all that are asked in this turn go together
-                    if self._ready:  # else it went with those before it
-                        await self._call.write(self._next_message())
-            except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                pass  # the reader says how it ended
+            self._ready.append(request)
+            if self._writing is None:  # it begins in the next turn: all asked in this go together
+                self._writing = asyncio.create_task(self._write())
             return await answer
+
+    async def _write(self) -> None:
+        try:
+            while self._ready:
+                await self._call.write(self._next_message())
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the reader says how it ended
+        finally:
+            self._writing = None
 
     def _next_message(self) -> StreamRequest:
         """The request that waits longest, with those behind it that fit the same message."""
