@@ -11,13 +11,26 @@ import threading
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
 
 import numpy as np
 
 from cloud_node.batching import Sender
-from cloud_node.waiting import Batch, BatchLimits, Group, Job, Spikes, TailAnswer, WaitingRoom
-from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
+from cloud_node.waiting import (
+    Batch,
+    BatchLimits,
+    Group,
+    Image,
+    Job,
+    Spikes,
+    TailAnswer,
+    WaitingRoom,
+)
+from spikebottlenet.errors import (
+    CorruptFrameError,
+    DeadlineError,
+    OverloadedError,
+    UnavailableError,
+)
 from spikebottlenet.logs import fields
 from spikebottlenet.runtime.tail_engine import TailEngine
 
@@ -26,21 +39,6 @@ log = logging.getLogger(__name__)
 _NOBODY = Sender("nobody")
 
 _Outcome = tuple[Job, TailAnswer | Exception]
-
-
-class Image(Protocol):
-    """An image's spikes, not yet decoded."""
-
-    @property
-    def timesteps(self) -> int:
-        """How many have come."""
-
-    @property
-    def spike_bytes(self) -> int:
-        """Bytes of its decoded spikes."""
-
-    def spikes(self) -> Spikes:
-        """Decode them, [t, C, H, W]."""
 
 
 class TailWorker:
@@ -123,23 +121,19 @@ class TailWorker:
         now = time.monotonic()
         deadline = None if deadline_s is None else now + deadline_s
         group = Group(tail, image.timesteps, image.spike_bytes)
-        at_once = False
-        with self._changed:
-            if not self._ended:
-                self._room.admit(group, sender, now)
-                at_once = alone and self._room.takes_at_once(group, deadline, now)
-        spikes = image.spikes()
-        if at_once:
-            return self._answer_now(group, spikes, now)
         answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._ended:
                 raise UnavailableError("the tail has stopped: send it to another cloud-node")
-            self._room.push(group, sender, Job(spikes, now, deadline, answer))
-            self._changed.notify()
-        return await answer
+            self._room.admit(group, sender, now)
+            at_once = alone and self._room.takes_at_once(group, deadline, now)
+            if not at_once:
+                self._room.push(group, sender, Job(image, now, deadline, answer))
+                self._changed.notify()
+        return self._answer_now(group, image, now) if at_once else await answer
 
-    def _answer_now(self, group: Group, spikes: Spikes, arrived: float) -> TailAnswer:
+    def _answer_now(self, group: Group, image: Image, arrived: float) -> TailAnswer:
+        spikes = image.spikes()
         started = time.monotonic()
         try:
             (row,) = group.tail.classify(spikes[:, None], threads=self._threads)
@@ -211,9 +205,13 @@ class TailWorker:
 
     def _run(self, group: Group, jobs: list[Job], threads: int) -> float | None:
         """Run a batch and post its answers; seconds it took, None where it failed."""
-        started = time.monotonic()
+        began = time.monotonic()
         try:
-            spikes = np.stack([job.spikes for job in jobs], axis=1)
+            jobs, decoded = self._decode(jobs)
+            if not jobs:
+                return None
+            started = time.monotonic()
+            spikes = np.stack(decoded, axis=1)
             rows = group.tail.classify(spikes, threads=threads)
             tail_s = time.monotonic() - started
             outcomes: list[_Outcome] = [
@@ -232,7 +230,24 @@ class TailWorker:
         with self._changed:
             self.batches[len(jobs)] = self.batches.get(len(jobs), 0) + 1
         self._post(outcomes)
-        return tail_s
+        return tail_s + started - began
+
+    def _decode(self, jobs: list[Job]) -> tuple[list[Job], list[Spikes]]:
+        """The spikes of those that can be decoded; the others are answered.
+
+        Here and not as they come, as one after another takes half the time that it takes among all
+        that the event loop does.
+        """
+        good: list[Job] = []
+        decoded: list[Spikes] = []
+        for job in jobs:
+            try:
+                decoded.append(job.image.spikes())
+            except CorruptFrameError as error:
+                self._post([(job, error)])
+            else:
+                good.append(job)
+        return good, decoded
 
     def _post(
         self,

@@ -3,8 +3,7 @@
 from typing import Protocol
 
 from cloud_node.batching import Sender
-from cloud_node.tail_worker import Image
-from cloud_node.waiting import TailAnswer
+from cloud_node.waiting import Image, TailAnswer
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 

@@ -12,7 +12,7 @@ import asyncio
 import math
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -43,6 +43,25 @@ class BatchLimits:
     lanes: int = 1  # batches that run at once
 
 
+class Image(Protocol):
+    """An image's spikes, not yet decoded."""
+
+    @property
+    def timesteps(self) -> int:
+        """How many have come."""
+
+    @property
+    def spike_bytes(self) -> int:
+        """Bytes of its decoded spikes."""
+
+    def spikes(self) -> Spikes:
+        """Decode them, [t, C, H, W].
+
+        Raises:
+            CorruptFrameError: they cannot be.
+        """
+
+
 class TailAnswer(NamedTuple):
     """What the tail said of one image."""
 
@@ -64,7 +83,7 @@ class Group(NamedTuple):
 class Job:
     """An image that waits."""
 
-    spikes: Spikes  # [t, C, H, W]
+    image: Image
     arrived: float  # monotonic seconds
     deadline: float | None  # monotonic seconds
     answer: "asyncio.Future[TailAnswer]"

@@ -11,8 +11,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from cloud_node.batching import Sender
 from cloud_node.models import ServedModel
 from cloud_node.ray_serve.replica import TailJob
-from cloud_node.tail_worker import Image
-from cloud_node.waiting import TailAnswer
+from cloud_node.waiting import Image, TailAnswer
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
 from spikebottlenet.runtime.scores import Probabilities
