@@ -7,6 +7,8 @@ turn of the loop stands between two batches.
 import asyncio
 import logging
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -37,6 +39,7 @@ from spikebottlenet.runtime.tail_engine import TailEngine
 log = logging.getLogger(__name__)
 
 _NOBODY = Sender("nobody")
+_LANES_NICE = 3  # half of the loop's share where they compete
 
 _Outcome = tuple[Job, TailAnswer | Exception]
 
@@ -148,6 +151,7 @@ class TailWorker:
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""
+        _give_way()
         try:
             while self._serve_one(lane):
                 pass
@@ -262,6 +266,16 @@ class TailWorker:
             self._loop.call_soon_threadsafe(_settle, outcomes, pings, dead)
         except RuntimeError:  # the loop is closed: nobody waits any more
             log.debug("answers came after the end")
+
+
+def _give_way() -> None:
+    """Let the event loop go before this thread, where the system has a niceness for each thread.
+
+    Under more load than the cores can serve what is refused is refused at once so, and not when the
+    tails leave some time.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LANES_NICE)
 
 
 def _answer(

@@ -30,8 +30,8 @@ def cloud_aim(subject: Subject, address: str, *, deadline_ms: int = 0) -> Aim:
 
 
 def saturating(seconds: float, max_batch: int, *, edges: int = EDGES) -> Pace:
-    """More in flight than two full batches, so that a batch always waits."""
-    return Pace(seconds=seconds, edges=edges, in_flight=-(-3 * max_batch // edges), warm_s=1.5)
+    """Six full batches in flight: two run, and a full one waits whatever is on its way."""
+    return Pace(seconds=seconds, edges=edges, in_flight=-(-6 * max_batch // edges), warm_s=1.5)
 
 
 def capacity(report: LoadReport) -> float:

@@ -53,10 +53,14 @@ class CloudLine:
         self._answers = Answers()
         self._throttle = Throttle() if aim.throttled else None
 
-    async def ask(self, index: int) -> int:
-        """Send payload ``index``; the status code of its answer."""
+    def holds_back(self) -> int:
+        """The status code that a request gets here and now, 0 if it is to be asked."""
         if self._throttle is not None and self._throttle.holds_back(time.monotonic()):
             return _NO_ROOM
+        return 0
+
+    async def ask(self, index: int) -> int:
+        """Send payload ``index``; the status code of its answer."""
         async with self._credit:
             if self._answers.ended:
                 return self._answers.ended

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from multiprocessing.connection import Connection
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from spikebottlenet.errors import SpikeBottleNetError
 
 READY = "ready"
 _GRAIN_S = 0.0005  # a shorter wait is not worth a timer
+_TOGETHER = 8  # requests that are due about now are begun without a look at anything else
 
 
 class Line(Protocol):
@@ -29,6 +30,14 @@ class Line(Protocol):
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer."""
+
+
+@runtime_checkable
+class Throttled(Protocol):
+    """A line that keeps some requests to itself."""
+
+    def holds_back(self) -> int:
+        """The status code that a request gets here and now, 0 if it is to be asked."""
 
 
 LINES: dict[Target, Callable[[Aim], AbstractAsyncContextManager[Line]]] = {
@@ -109,6 +118,11 @@ async def _cpu_between(start: float, pace: Pace) -> float:
     return time.process_time() - before
 
 
+def _holding_back(line: Line) -> Callable[[], int]:
+    """Draws what a request gets of the line itself: a status code, or 0 to ask."""
+    return line.holds_back if isinstance(line, Throttled) else int
+
+
 async def _one(line: Line, index: int, row: list[float], start: float) -> None:
     code = await line.ask(index)
     row[2], row[3] = time.monotonic() - start, code
@@ -119,12 +133,17 @@ async def _open_loop(
 ) -> None:
     """Send each request when it is due, whatever became of those before it."""
     tasks: set[asyncio.Task[None]] = set()
+    holding_back = {edge: _holding_back(line) for edge, line in lines.items()}
     for index, (due_s, edge) in enumerate(
         zip(schedule.due_s.tolist(), schedule.edge.tolist(), strict=True)
     ):
         wait_s = start + due_s - time.monotonic()
-        await asyncio.sleep(wait_s if wait_s > _GRAIN_S else 0)
+        if wait_s > _GRAIN_S or index % _TOGETHER == 0:
+            await asyncio.sleep(wait_s if wait_s > _GRAIN_S else 0)
         row = log.begin(due_s, time.monotonic() - start)
+        if code := holding_back[edge]():
+            row[2], row[3] = time.monotonic() - start, code
+            continue
         task = asyncio.create_task(_one(lines[edge], index, row, start))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
@@ -135,9 +154,13 @@ async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pa
     """Keep so many in flight on each line; a request is due when the one before it is answered."""
 
     async def ask_on(line: Line, index: int) -> None:
+        holding_back = _holding_back(line)
         while (now := time.monotonic() - start) < pace.whole_s:
             row = log.begin(now, now)
-            await _one(line, index, row, start)
+            if code := holding_back():
+                row[2], row[3] = now, code
+            else:
+                await _one(line, index, row, start)
             index += 1
             if row[3] != 0:  # a server that refuses at once is not asked in a circle
                 await asyncio.sleep(0.01)
