@@ -80,4 +80,4 @@ stubs: $(STAMP) ## write the gRPC stubs from proto/
 	  --grpc_python_out=shared proto/spikebottlenet/rpc/v1/*.proto
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist shared/spikebottlenet/codec/*.so

@@ -24,23 +24,27 @@ class NativeBuildHook(BuildHookInterface[Any]):
         built = self._compile()
         if built is None:
             return
-        inside = built.relative_to(_SOURCES).as_posix()
-        build_data["force_include"][str(Path(self.root, built))] = inside
+        inside = built.relative_to(Path(self.root, _SOURCES)).as_posix()
+        build_data["force_include"][str(built)] = inside
         build_data["pure_python"] = False
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"{_LIMITED_API}-abi3-{platform}"
 
     def _compile(self) -> Path | None:
-        source = _SOURCES.joinpath(*_MODULE.split(".")).with_suffix(".c")
+        sources = Path(self.root, _SOURCES)
+        source = sources.joinpath(*_MODULE.split(".")).with_suffix(".c")
         extension = Extension(
             _MODULE, [str(source)], extra_compile_args=["-O3"], py_limited_api=True
         )
         command = Distribution({"ext_modules": [extension]}).get_command_obj("build_ext")
-        command.build_lib, command.build_temp = str(_SOURCES), str(Path("build", "native"))
+        command.build_lib = str(sources)
+        command.build_temp = str(Path(self.root, "build", "native"))
         command.ensure_finalized()
+        built = Path(command.get_ext_fullpath(_MODULE))
+        built.unlink(missing_ok=True)  # one of another source would be taken for this one's
         try:
             command.run()
         except (BaseError, OSError) as error:
             self.app.display_warning(f"no {_MODULE}, which makes coding faster: {error}")
             return None
-        return Path(command.get_ext_fullpath(_MODULE))
+        return built

@@ -1,6 +1,7 @@
 """The context model: integers decide, both sides agree, and correlated spikes cost less."""
 
 import shutil
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -90,7 +91,10 @@ def test_payloads_are_those_of_bernoulli_models_and_come_back(shape, seed, densi
             np.testing.assert_array_equal(decoded, spikes.reshape(-1))
 
 
-@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+@pytest.mark.skipif(
+    shutil.which("cc") is None or not Path(sysconfig.get_path("include"), "Python.h").is_file(),
+    reason="no C compiler, or no headers of Python",
+)
 def test_where_there_is_a_compiler_the_codec_is_compiled():
     assert random_model(SHAPE, 1).native is not None
 

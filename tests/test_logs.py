@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from spikebottlenet.logs import LogFormat, fields, start_logging
+from spikebottlenet.logs import LogFormat, Seldom, fields, start_logging
 
 
 @pytest.fixture
@@ -46,3 +46,16 @@ def test_console_lines_are_short(root, capsys: pytest.CaptureFixture[str]) -> No
     first, second = said(capsys, "console")
     assert first[12:] == ' info    answered  label="ice cream" ms=1.23457 top=[1, 2]'
     assert second[12:] == " warning plain"
+
+
+def test_what_happens_over_and_over_is_said_seldom_and_counted(monkeypatch) -> None:
+    now = 5.0
+    monkeypatch.setattr("spikebottlenet.logs.time.monotonic", lambda: now)
+    seldom = Seldom(quiet_s=1.0)
+    assert [seldom.again() for _ in range(4)] == [1, 0, 0, 0]
+    now = 5.9
+    assert seldom.again() == 0
+    now = 6.0
+    assert seldom.again() == 5
+    now = 60.0
+    assert seldom.again() == 1

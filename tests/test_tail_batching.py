@@ -4,6 +4,7 @@ import asyncio
 import gc
 import queue
 import threading
+import time
 import weakref
 from collections import Counter
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from cloud_node import waiting as waiting_module
 from cloud_node.batching import FairQueue, Sender, next_batch, start_at
 from cloud_node.cost import Cost, CostModel, Measured
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import BatchLimits
+from cloud_node.waiting import BatchLimits, Group
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
@@ -291,6 +292,70 @@ async def send(
 ) -> object:
     image = Image(spikes, broken)
     return await worker.classify(tail, image, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
+
+
+class QuickTail:
+    """Notes which threads it runs on."""
+
+    def __init__(self) -> None:
+        self.threads: list[str] = []
+        self.fails = False
+
+    def classify(self, spikes: np.ndarray, *, threads: int = 0) -> np.ndarray:
+        self.threads.append(threading.current_thread().name)
+        if self.fails:
+            raise ValueError("no such luck")
+        time.sleep(0.001)
+        return np.full((spikes.shape[1], 3), 1 / 3, np.float32)
+
+
+async def ask_alone(worker: TailWorker, tail: QuickTail, deadline_s: float | None = None) -> object:
+    return await worker.classify(tail, Image(SPIKES), deadline_s=deadline_s, alone=True)  # type: ignore[arg-type]
+
+
+async def test_a_lone_image_runs_on_the_loop_once_it_is_known_to_be_soon_done() -> None:
+    tail, here = QuickTail(), threading.current_thread().name
+    async with TailWorker(BatchLimits(max_batch=4)).running() as worker:
+        await ask_alone(worker, tail)  # how long it takes is not known yet
+        for _ in range(100):  # nor is it in the books at once
+            if worker._room.takes_at_once(Group(tail, 2, 8), None, 0.0):  # type: ignore[arg-type]
+                break
+            await asyncio.sleep(0.01)
+        await ask_alone(worker, tail)
+        await worker.classify(tail, Image(SPIKES), deadline_s=None)  # type: ignore[arg-type]
+        assert tail.threads == ["tail", here, "tail"]
+        assert worker.batches == {1: 3}
+        with pytest.raises(DeadlineError):
+            await ask_alone(worker, tail, deadline_s=0.0001)
+        tail.fails = True
+        with pytest.raises(OverloadedError, match="no such luck"):
+            await ask_alone(worker, tail)
+        assert tail.threads[-1] == here
+
+
+async def test_a_slow_tail_never_runs_on_the_loop() -> None:
+    tail = QuickTail()
+    async with TailWorker(BatchLimits(max_batch=4)).running() as worker:
+        worker._room.taken_at_once(Group(tail, 2, 8), 0.1)  # type: ignore[arg-type]
+        for _ in range(3):
+            await ask_alone(worker, tail)
+    assert tail.threads == ["tail"] * 3
+
+
+async def test_one_that_cannot_be_decoded_is_refused_alone() -> None:
+    tail = GatedTail()
+    async with TailWorker(BatchLimits(max_batch=8)).running() as worker:
+        first = await begin(worker, tail)
+        batch = [asyncio.create_task(send(worker, tail, broken=n == 2)) for n in range(4)]
+        await asyncio.sleep(0)
+        tail.gate.set()
+        outcomes = await asyncio.gather(first, *batch, return_exceptions=True)
+        only = asyncio.create_task(send(worker, tail, broken=True))
+        with pytest.raises(CorruptFrameError):
+            await only
+        await worker.alive()
+    assert [isinstance(one, CorruptFrameError) for one in outcomes] == [False] * 3 + [True, False]
+    assert sum(tail.batches) == 4
 
 
 async def test_what_waits_while_the_tail_is_busy_goes_together() -> None:

@@ -108,10 +108,10 @@ spread(const Coder *self, Room *room, Py_ssize_t t, Py_ssize_t h, int colour, Py
 {
     Py_ssize_t lanes = self->lanes, blocks = lanes / BLOCK, stride = FIELD * lanes;
     Py_ssize_t later = self->half[h].last; /* blocks of the later half */
-    int has_next = t + 1 < self->timesteps;
-    const int8_t *now =
-        self->weights + ((t * COLOURS + colour) * 2 + 1) * self->channels * stride;
-    const int8_t *next = self->weights + ((t + 1) * COLOURS + colour) * 2 * self->channels * stride;
+    Py_ssize_t of_timestep = COLOURS * 2 * self->channels * stride;
+    const int8_t *before = self->weights + t * of_timestep + colour * 2 * self->channels * stride;
+    const int8_t *now = before + self->channels * stride;
+    const int8_t *next = t + 1 < self->timesteps ? before + of_timestep : NULL;
     for (Py_ssize_t i = 0; i < count; i++) {
         Spike spike = room->spikes[i];
         Py_ssize_t at = self->at[spike.rank];
@@ -122,7 +122,7 @@ spread(const Coder *self, Room *room, Py_ssize_t t, Py_ssize_t h, int colour, Py
             add_blocks(room->now + (at + self->around[field]) * lanes, rows + field * lanes, first,
                        blocks);
         }
-        if (has_next) {
+        if (next) {
             rows = next + spike.channel * stride;
             for (int field = 0; field < FIELD; field++)
                 add_blocks(room->next + (at + self->around[field]) * lanes, rows + field * lanes, 0,
