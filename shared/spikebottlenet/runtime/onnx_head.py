@@ -43,7 +43,8 @@ class OnnxHead:
             raise BundleError(f"cannot load {path}: {error}") from error
         self._path = path
         self._shape = (architecture.side, architecture.side, architecture.samples)
-        self._fan_out = [outflow.ravel().astype(np.float64) for outflow in fan_out(architecture)]
+        outflows = [outflow.ravel() for outflow in fan_out(architecture)]
+        self._fan_out = np.concatenate(outflows).astype(np.float64)  # of all layers, in a row
         self._macs = stem_macs(architecture)
         self._fixed = float(fixed_accumulates(architecture))
 
@@ -65,8 +66,7 @@ class OnnxHead:
     def run(self, pixels: npt.NDArray[np.uint8]) -> HeadResult:
         """Run pixels [B, side, side, samples]: an image's three, or two for each event frame."""
         spikes, *activity = self.outputs(pixels)
-        images = len(pixels)
-        accumulates = np.full(images, self._fixed)
-        for fired, outflow in zip(activity, self._fan_out, strict=True):
-            accumulates += fired.reshape(images, -1) @ outflow
+        layers = [fired.reshape(len(pixels), -1) for fired in activity]
+        fired = np.concatenate(layers, axis=1, dtype=np.float64)
+        accumulates = fired @ self._fan_out + self._fixed
         return HeadResult(spikes, self._macs, accumulates.astype(np.int64), tuple(activity))
