@@ -105,6 +105,7 @@ async def test_a_small_lone_image_runs_on_the_loop_where_the_head_is_fast(
             await worker.encode(head, b"no image", deadline=deadline, alone=True)
         with pytest.raises(DeadlineError):
             await worker.encode(head, small, deadline=time.monotonic() - 1, alone=True)
+        assert worker.expired == 1
         worker._image_s = 0.1
         await worker.encode(head, small, deadline=deadline, alone=True)
         assert worker.inferences == 5

@@ -187,7 +187,7 @@ class HeadWorker:
                 "later, or raise max_waiting_bytes",
                 retry_after_s=self._image_s * self._waiting / (2 * _STAGES),
             )
-        if alone and self._soon_done(head, image):
+        if alone and time.monotonic() < deadline and self._soon_done(head, image):
             try:
                 encoded = self._encode(head, image, deadline, _ON_LOOP_PIXELS)
             except TooLargeError:
