@@ -27,7 +27,7 @@ from spikebottlenet.runtime.tail_engine import TailEngine
 Spikes = npt.NDArray[np.uint8]
 
 _SHORTEST_RETRY_S = 0.01
-_SOON_S = 0.005
+_SOON_S = 0.005  # that the event loop can be without its turn
 
 
 @dataclass(frozen=True)

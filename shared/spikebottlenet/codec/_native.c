@@ -32,7 +32,7 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    Py_ssize_t timesteps, channels, height, width;
+    Py_ssize_t timesteps, channels, width;
     Py_ssize_t area;   /* places of a channel */
     Py_ssize_t padded; /* the same with a border of one */
     Py_ssize_t halves;
@@ -138,10 +138,12 @@ silence_of(const Coder *self, int32_t logit)
     return self->silence[place];
 }
 
-/* Chances of silence and the spikes [t, C, H, W], both in the order of coding. */
-static void
-model_spikes(const Coder *self, Room *room, const uint8_t *spikes, Py_ssize_t timesteps,
-             uint32_t *silence, uint8_t *ordered)
+/* What is done with a site, given its chance of silence; whether it spikes. */
+typedef int Visit(void *with, uint32_t silence, uint8_t *site);
+
+/* Visit the sites of spikes [t, C, H, W] in the order of coding. */
+static inline void
+walk(const Coder *self, Room *room, Py_ssize_t timesteps, uint8_t *spikes, Visit *visit, void *with)
 {
     Py_ssize_t area = self->area;
     for (Py_ssize_t t = 0; t < timesteps; t++, spikes += self->channels * area) {
@@ -151,16 +153,30 @@ model_spikes(const Coder *self, Room *room, const uint8_t *spikes, Py_ssize_t ti
                 Py_ssize_t count = 0;
                 for (Py_ssize_t rank = self->ranks[colour]; rank < self->ranks[colour + 1]; rank++) {
                     const int32_t *logits = room->now + self->at[rank] * self->lanes;
-                    const uint8_t *column = spikes + self->place[rank];
+                    uint8_t *column = spikes + self->place[rank];
                     for (Py_ssize_t c = self->half[h].start; c < self->half[h].stop; c++) {
-                        *silence++ = silence_of(self, logits[self->lane[c]]);
+                        uint32_t silence = silence_of(self, logits[self->lane[c]]);
                         room->spikes[count] = (Spike){rank, c};
-                        count += *ordered++ = column[c * area] != 0;
+                        count += visit(with, silence, column + c * area);
                     }
                 }
                 spread(self, room, t, h, colour, count);
             }
     }
+}
+
+/* Sites in the order of coding. */
+typedef struct {
+    uint32_t *silence; /* chances, of 2^24 */
+    uint8_t *spikes;
+} Ordered;
+
+static int
+note_site(void *with, uint32_t silence, uint8_t *site)
+{
+    Ordered *to = with;
+    *to->silence++ = silence;
+    return *to->spikes++ = *site != 0;
 }
 
 static void
@@ -217,42 +233,16 @@ refill(Stack *stack)
         stack->state = stack->state << WORD_BITS | pop_word(stack);
 }
 
-static inline int
-pop_spike(Stack *stack, uint32_t silence)
+static int
+pop_site(void *with, uint32_t silence, uint8_t *site)
 {
+    Stack *stack = with;
     uint32_t quantile = (uint32_t)stack->state & (ONE - 1);
     int spike = quantile >= silence;
     uint32_t chance = spike ? ONE - silence : silence;
     stack->state = (stack->state >> PRECISION) * chance + (quantile - (spike ? silence : 0));
     refill(stack);
-    return spike;
-}
-
-/* Decode to [t, C, H, W]; whether nothing is left over. */
-static int
-pop_all(const Coder *self, Room *room, Stack *stack, Py_ssize_t timesteps, uint8_t *spikes)
-{
-    Py_ssize_t area = self->area;
-    refill(stack);
-    refill(stack);
-    for (Py_ssize_t t = 0; t < timesteps; t++, spikes += self->channels * area) {
-        begin_timestep(self, room, t);
-        for (Py_ssize_t h = 0; h < self->halves; h++)
-            for (int colour = 0; colour < COLOURS; colour++) {
-                Py_ssize_t count = 0;
-                for (Py_ssize_t rank = self->ranks[colour]; rank < self->ranks[colour + 1]; rank++) {
-                    const int32_t *logits = room->now + self->at[rank] * self->lanes;
-                    uint8_t *column = spikes + self->place[rank];
-                    for (Py_ssize_t c = self->half[h].start; c < self->half[h].stop; c++) {
-                        int spike = pop_spike(stack, silence_of(self, logits[self->lane[c]]));
-                        room->spikes[count] = (Spike){rank, c};
-                        count += column[c * area] = (uint8_t)spike;
-                    }
-                }
-                spread(self, room, t, h, colour, count);
-            }
-    }
-    return stack->words == 0 && stack->state == 0;
+    return *site = (uint8_t)spike;
 }
 
 static PyObject *
@@ -290,7 +280,7 @@ encode_whole(const Coder *self, const Py_buffer *spikes)
         PyErr_NoMemory();
     else if (room_take(self, &room) == 0) {
         PyThreadState *thread = sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
-        model_spikes(self, &room, spikes->buf, timesteps, silence, ordered);
+        walk(self, &room, timesteps, spikes->buf, note_site, &(Ordered){silence, ordered});
         Py_ssize_t size = push_all(silence, ordered, sites, written);
         if (thread)
             PyEval_RestoreThread(thread);
@@ -330,11 +320,13 @@ decode_whole(const Coder *self, const Py_buffer *payload, Py_ssize_t timesteps)
     uint8_t *to = (uint8_t *)PyByteArray_AsString(spikes);
     Stack stack = {payload->buf, payload->len, (payload->len + WORD_BYTES - 1) / WORD_BYTES, 0};
     PyThreadState *thread = sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
-    int whole = pop_all(self, &room, &stack, timesteps, to);
+    refill(&stack);
+    refill(&stack);
+    walk(self, &room, timesteps, to, pop_site, &stack);
     if (thread)
         PyEval_RestoreThread(thread);
     room_free(&room);
-    if (!whole) {
+    if (stack.words || stack.state) { /* something is left over */
         Py_CLEAR(spikes);
         PyErr_SetString(PyExc_ValueError, "payload is not the code of any spikes");
     }
@@ -507,7 +499,7 @@ coder_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     if (object) {
         Coder *self = (Coder *)object;
-        self->timesteps = t, self->channels = c, self->height = h, self->width = w;
+        self->timesteps = t, self->channels = c, self->width = w;
         self->area = h * w;
         self->padded = (h + 2) * (w + 2);
         if (take_tables(self, &weights, &bias, &table) < 0)
