@@ -1,5 +1,6 @@
 """One image in the cloud: frames to a prediction, accounted and logged."""
 
+import asyncio
 import logging
 import math
 import time
@@ -22,7 +23,6 @@ from spikebottlenet.rpc.chances import CERTAIN, to_chances
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
-from spikebottlenet.runtime.scores import best_classes
 from spikebottlenet.tracing import NO_TRACES, Tracer
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,59 @@ class CloudInference:
         self.tally = Tally()
         self._tracer = tracer
 
+    def ask(
+        self,
+        model: ServedModel,
+        received: Received,
+        *,
+        deadline_s: float | None,
+        stream: bytes = b"",
+    ) -> "asyncio.Future[TailAnswer]":
+        """Have a tail run on the timesteps that have come, in the turn of client and stream.
+
+        Raises:
+            SpikeBottleNetError: why it will not; the future too.
+        """
+        received.asked = time.monotonic()
+        asked = self._worker.ask(
+            model.tail,
+            received,
+            deadline_s=deadline_s,
+            sender=Sender(current_client().name, stream),
+            alone=self.under_way == 1,
+        )
+        self.tally.in_tail += 1
+        asked.add_done_callback(self._left_tail)
+        return asked
+
+    def _left_tail(self, _: "asyncio.Future[TailAnswer]") -> None:
+        self.tally.in_tail -= 1
+
+    def prediction(
+        self, model: ServedModel, received: Received, sequence: int, answer: TailAnswer
+    ) -> Prediction:
+        """What the tail said, as a message.
+
+        Raises:
+            SpikeBottleNetError: it said nothing.
+        """
+        self.tally.batched(answer.batch)
+        if not math.isfinite(answer.best[0].probability):
+            raise SpikeBottleNetError(
+                f"the tail of {model.bundle.model} gave no numbers: check the bundle"
+            )
+        if received.traceparent:  # of an edge that traces
+            self._trace(received, answer)
+        return Prediction(
+            sequence=sequence,
+            classes=[score.class_index for score in answer.best],
+            chances=to_chances(score.probability for score in answer.best),
+            timesteps=received.timesteps,
+            queue_us=answer.queue_us,
+            tail_us=answer.tail_us,
+            cloud_compute_uj=_tail_uj(model.bundle, received.timesteps),
+        )
+
     async def predict(
         self,
         model: ServedModel,
@@ -70,41 +123,21 @@ class CloudInference:
         deadline_s: float | None,
         stream: bytes = b"",
     ) -> Prediction:
-        """Run a model's tail on the timesteps that have come, in the turn of client and stream."""
-        arrived = time.monotonic()
-        sender = Sender(current_client().name, stream)
-        with self.tally.waiting():
-            answer = await self._worker.classify(
-                model.tail,
-                received,
-                deadline_s=deadline_s,
-                sender=sender,
-                alone=self.under_way == 1,
-            )
-        self.tally.batched(answer.batch)
-        if not math.isfinite(answer.probabilities.sum()):
-            raise SpikeBottleNetError(
-                f"the tail of {model.bundle.model} gave no numbers: check the bundle"
-            )
-        if received.traceparent:  # of an edge that traces
-            self._trace(received, answer, arrived)
-        best = best_classes(answer.probabilities)
-        return Prediction(
-            sequence=sequence,
-            classes=[score.class_index for score in best],
-            chances=to_chances(score.probability for score in best),
-            timesteps=received.timesteps,
-            queue_us=answer.queue_us,
-            tail_us=answer.tail_us,
-            cloud_compute_uj=_tail_uj(model.bundle, received.timesteps),
-        )
+        """The answer to :meth:`ask`, as a message.
+
+        Raises:
+            SpikeBottleNetError: why there is none.
+        """
+        answer = await self.ask(model, received, deadline_s=deadline_s, stream=stream)
+        return self.prediction(model, received, sequence, answer)
 
     def usual(self, model: ServedModel) -> Prediction:
         """What answers of all timesteps have in common."""
         timesteps = model.codec.shape.timesteps
         return Prediction(timesteps=timesteps, cloud_compute_uj=_tail_uj(model.bundle, timesteps))
 
-    def _trace(self, received: Received, answer: TailAnswer, arrived: float) -> None:
+    def _trace(self, received: Received, answer: TailAnswer) -> None:
+        arrived = received.asked
         began = arrived + answer.queue_us / 1e6
         span = self._tracer.begin("cloud.infer", received.traceparent, arrived)
         span.part("queue", arrived, began)

@@ -1,6 +1,7 @@
 """Turns of a stream's answers: as they are ready, or in the order of their requests."""
 
-import asyncio
+from collections import deque
+from collections.abc import Callable
 
 import grpc
 
@@ -17,6 +18,9 @@ _FOR_NOW = frozenset(
     )
 )
 
+# Answers a request, given whether the stream goes on; returns what it was answered.
+Finish = Callable[[bool], StreamResponse]
+
 
 def fails_for_now(response: StreamResponse) -> bool:
     """Whether this is a failure that another try may mend."""
@@ -26,27 +30,14 @@ def fails_for_now(response: StreamResponse) -> bool:
 class Turn:
     """One request's place among the answers."""
 
-    def __init__(
-        self,
-        order: "Order",
-        before: "asyncio.Future[None] | None" = None,
-        over: "asyncio.Future[None] | None" = None,
-    ) -> None:
+    def __init__(self, order: "Order") -> None:
         self._order = order
-        self._before = before  # set once the turn before has ended, where there is one to wait for
-        self._over = over  # to set once this one has
+        self.finish: Finish | None = None  # once it may end
 
-    async def begins(self) -> bool:
-        """Wait for every turn before; false if one of them ended the stream."""
-        if self._before is not None:
-            await asyncio.shield(self._before)
-        return not self._order.ended
-
-    def ends(self, response: StreamResponse) -> None:
-        """Let the next turn begin, knowing what this one answered."""
-        self._order.answered(response)
-        if self._over is not None:
-            self._over.set_result(None)
+    def ends(self, finish: Finish) -> None:
+        """Have it answered by ``finish`` as soon as every turn before has ended."""
+        self.finish = finish
+        self._order.go_on(self)
 
 
 class Order:
@@ -55,16 +46,21 @@ class Order:
     def __init__(self, *, ordered: bool) -> None:
         self.ordered = ordered
         self.ended = False  # by a failure for now, on an ordered stream
-        self._last: asyncio.Future[None] | None = None
+        self._turns: deque[Turn] = deque()  # that have not ended, where they are ordered
 
     def turn(self) -> Turn:
         """The next place."""
-        if not self.ordered:
-            return Turn(self)
-        before, self._last = self._last, asyncio.get_running_loop().create_future()
-        return Turn(self, before, self._last)
+        turn = Turn(self)
+        if self.ordered:
+            self._turns.append(turn)
+        return turn
 
-    def answered(self, response: StreamResponse) -> None:
-        """Note what went out."""
-        if self.ordered and fails_for_now(response):
-            self.ended = True
+    def go_on(self, turn: Turn) -> None:
+        """End this turn, or on an ordered stream all that are next and may end."""
+        if not self.ordered:
+            if turn.finish is not None:
+                turn.finish(True)
+            return
+        while self._turns and (finish := self._turns[0].finish) is not None:
+            self._turns.popleft()
+            self.ended |= fails_for_now(finish(not self.ended))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from cloud_node.ordering import fails_for_now
@@ -125,6 +125,10 @@ class Outgoing:
             if alone
             else shares(size, [w.response.ByteSize() for w in together])
         )
-        loop = asyncio.get_running_loop()
-        for one, share in zip(together, parts, strict=True):
-            loop.call_soon(one.sent, share)
+        asyncio.get_running_loop().call_soon(_tell, together, parts)
+
+
+def _tell(together: Sequence[_Waiting], parts: Sequence[int]) -> None:
+    """Tell each its share of the wire."""
+    for one, share in zip(together, parts, strict=True):
+        one.sent(share)

@@ -24,6 +24,7 @@ class Received:
         self.payload_bytes = 0
         self.message_bytes = 0
         self.wire_bytes = 0
+        self.asked = 0.0  # when a tail was asked, monotonic seconds
 
     def add(self, frame: bytes, *, context: bytes = b"") -> None:
         """Take a frame that carries on where the last one ended; it is decoded when needed.

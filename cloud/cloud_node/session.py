@@ -9,7 +9,9 @@ which never reads holds ``max_in_flight`` answers and no more.
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import NamedTuple
 
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference
@@ -17,6 +19,7 @@ from cloud_node.models import ServedModel
 from cloud_node.ordering import Order, Turn, fails_for_now
 from cloud_node.outgoing import BATCH_BYTES, Outgoing
 from cloud_node.received import Received
+from cloud_node.waiting import TailAnswer
 from spikebottlenet.accounting.wire import WireLedger, shares
 from spikebottlenet.errors import (
     CorruptFrameError,
@@ -42,9 +45,20 @@ from spikebottlenet.tracing import caller_context
 log = logging.getLogger(__name__)
 
 _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is ended
+_AT_A_TIME = 8  # images of one message
 _MAX_IGNORED = 1024  # sequences whose further chunks are ignored
 
 Answer = asyncio.Future[StreamResponse]
+
+
+class _Request(NamedTuple):
+    """A whole image to be answered."""
+
+    key: RequestKey
+    received: Received
+    deadline_s: float | None
+    turn: Turn
+    answer: Answer
 
 
 class Session:
@@ -73,7 +87,9 @@ class Session:
         self._partial: dict[int, Received] = {}
         self._over: dict[int, None] = {}  # answered early or failed, with chunks that may follow
         self._unanswered: dict[RequestKey, Answer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._under_way = 0  # requests whose turn has not ended
+        self._idle = asyncio.Event()  # there are none
+        self._idle.set()
         self._draining = False
 
     def drain(self) -> None:
@@ -103,11 +119,11 @@ class Session:
         reading = asyncio.create_task(self._read(requests))
         try:
             while True:
-                wait_s = _DRAIN_QUIET_S if self._draining and not self._tasks else None
+                wait_s = _DRAIN_QUIET_S if self._draining and not self._under_way else None
                 try:
                     departure = await asyncio.wait_for(self._out.next(), wait_s)
                 except TimeoutError:
-                    if self._tasks or self._partial:  # what was sent is still answered
+                    if self._under_way or self._partial:  # what was sent is still answered
                         continue
                     return
                 if departure is None:
@@ -134,8 +150,7 @@ class Session:
                     await self._take_batch(request.batch, message_bytes)
                 else:
                     await self._take(request, message_bytes, wire_bytes)
-            while self._tasks:
-                await asyncio.wait(self._tasks)
+            await self._idle.wait()
         finally:
             self._out.complete()
 
@@ -153,10 +168,13 @@ class Session:
                 damage = error
         sizes = [request.ByteSize() for request in batch.requests]
         parts = shares(message_bytes, sizes)
-        for request, size, share in zip(batch.requests, sizes, parts, strict=True):
+        for index, (request, size, share) in enumerate(
+            zip(batch.requests, sizes, parts, strict=True), 1
+        ):
             if not request.HasField("open") and not request.HasField("batch"):
                 await self._take(request, size, share)
-                await asyncio.sleep(0)  # other streams have their turns between two images
+                if index % _AT_A_TIME == 0:
+                    await asyncio.sleep(0)  # other streams have their turns
             elif damage is None:
                 raise RequestError("a batch has more than spikes: put only those into it")
         if damage is not None:
@@ -174,7 +192,8 @@ class Session:
         if known is not None:
             if chunk.more:
                 self._ignore_rest_of(sequence)
-            self._start(self._repeat(await self._next_turn(), known))
+            await self._credit.acquire()
+            self._repeat(known)
             return
         received = self._partial.get(sequence)
         try:
@@ -193,13 +212,8 @@ class Session:
         deadline_s = deadline_ms / 1e3 if deadline_ms else None
         if not chunk.more:
             del self._partial[sequence]
-            turn = await self._next_turn()
-            answer: Answer = asyncio.get_running_loop().create_future()
-            key = RequestKey(self._open.stream_id, sequence)
-            if not self._order.ended:
-                self._cache.put(key, answer)
-                self._unanswered[key] = answer
-            self._start(self._answer(turn, key, received, deadline_s, answer))
+            await self._credit.acquire()
+            self._start(RequestKey(self._open.stream_id, sequence), received, deadline_s)
         elif self._inference.settings.enough_confidence < 1 and not self._order.ordered:
             await self._try_early(sequence, received, deadline_s)
 
@@ -229,7 +243,13 @@ class Session:
     async def _try_early(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Answer from the timesteps so far if they are sure enough."""
         try:
-            prediction = await self._predict(sequence, received, deadline_s)
+            prediction = await self._inference.predict(
+                self.model,
+                received,
+                sequence=sequence,
+                deadline_s=deadline_s,
+                stream=self._open.stream_id,
+            )
         except SpikeBottleNetError as error:
             await self._fail(sequence, error, more=True)
             return
@@ -242,86 +262,101 @@ class Session:
         self._ignore_rest_of(sequence)  # which an edge that listens does not send
         answer.set_result(self._respond(received, prediction))
 
-    async def _predict(
-        self, sequence: int, received: Received, deadline_s: float | None
-    ) -> Prediction:
-        return await self._inference.predict(
-            self.model,
-            received,
-            sequence=sequence,
-            deadline_s=deadline_s,
-            stream=self._open.stream_id,
-        )
-
     def _ignore_rest_of(self, sequence: int) -> None:
         self._partial.pop(sequence, None)
         self._over[sequence] = None
         while len(self._over) > _MAX_IGNORED:
             self._over.pop(next(iter(self._over)))
 
-    async def _answer(
-        self,
-        turn: Turn,
-        key: RequestKey,
-        received: Received,
-        deadline_s: float | None,
-        answer: Answer,
-    ) -> None:
-        sequence = key.sequence
+    def _start(self, key: RequestKey, received: Received, deadline_s: float | None) -> None:
+        """Have a whole image answered in its turn, which has its credit."""
+        loop = asyncio.get_running_loop()
+        request = _Request(key, received, deadline_s, self._turn(), loop.create_future())
+        if not self._order.ended:
+            self._cache.put(key, request.answer)
+            self._unanswered[key] = request.answer
+        loop.call_soon(self._ask, request)  # once all that has come with it is known to be there
+
+    def _ask(self, request: _Request) -> None:
+        try:
+            self._client.begin_request()
+        except OverloadedError as error:
+            request.turn.ends(partial(self._give, request, error))
+            return
+        try:
+            asked = self._inference.ask(
+                self.model,
+                request.received,
+                deadline_s=request.deadline_s,
+                stream=self._open.stream_id,
+            )
+        except Exception as error:
+            self._client.end_request()
+            request.turn.ends(partial(self._give, request, _said_of(error)))
+        else:
+            asked.add_done_callback(partial(self._answered, request))
+
+    def _answered(self, request: _Request, asked: "asyncio.Future[TailAnswer]") -> None:
+        self._client.end_request()
+        if asked.cancelled():  # this process ends
+            self._cache.forget(request.key, request.answer)
+            request.answer.cancel()
+            self._ended()
+            return
         outcome: Prediction | SpikeBottleNetError
         try:
-            with self._client.request():
-                outcome = await self._predict(sequence, received, deadline_s)
-        except SpikeBottleNetError as error:
-            outcome = error
-        except Exception:  # a mistake of ours costs this request a try, and no other anything
-            log.exception("request failed")
-            outcome = UnavailableError("the request failed inside this cloud-node: send it again")
-        except BaseException:
-            self._cache.forget(key, answer)
-            answer.cancel()
-            raise
-        in_turn = await turn.begins()
+            outcome = self._inference.prediction(
+                self.model, request.received, request.key.sequence, asked.result()
+            )
+        except Exception as error:
+            outcome = _said_of(error)
+        request.turn.ends(partial(self._give, request, outcome))
+
+    def _give(
+        self, request: _Request, outcome: Prediction | SpikeBottleNetError, in_turn: bool
+    ) -> StreamResponse:
+        """Answer a request whose turn it is."""
         if in_turn and isinstance(outcome, Prediction):
-            response = self._respond(received, outcome)
+            response = self._respond(request.received, outcome)
         else:
-            self._cache.forget(key, answer)
+            self._cache.forget(request.key, request.answer)
             if isinstance(outcome, Prediction):
                 outcome = UnavailableError("one before it failed: send again from that one on")
-            response = self._refuse(sequence, outcome, sent=in_turn)
-        answer.set_result(response)
-        self._unanswered.pop(key, None)
-        self._end(turn, response)
+            response = self._refuse(request.key.sequence, outcome, sent=in_turn)
+        request.answer.set_result(response)
+        self._unanswered.pop(request.key, None)
+        return self._over_with(response)
 
-    def _end(self, turn: Turn, response: StreamResponse) -> None:
-        """End a turn; if the stream ends with it, what it leaves unanswered may be sent again."""
-        turn.ends(response)
-        if self._order.ended:
-            for key, answer in self._unanswered.items():
-                self._cache.forget(key, answer)
-            self._unanswered.clear()
+    def _repeat(self, known: Answer) -> None:
+        """Answer a request as it was answered before, or once it is."""
+        turn = self._turn()
 
-    async def _repeat(self, turn: Turn, known: Answer) -> None:
-        response = await asyncio.shield(known)
-        if await turn.begins():
-            self._out.put(response)
-        else:
-            self._credit.release()
-        self._end(turn, response)
+        def give(in_turn: bool) -> StreamResponse:
+            response = known.result()
+            if in_turn:
+                self._out.put(response)
+            else:
+                self._credit.release()
+            return self._over_with(response)
+
+        def found(_: Answer) -> None:
+            if known.cancelled():  # this process ends
+                self._ended()
+            else:
+                turn.ends(give)
+
+        known.add_done_callback(found)
 
     async def _fail(self, sequence: int, error: SpikeBottleNetError, *, more: bool) -> None:
         if more:
             self._ignore_rest_of(sequence)
         self._partial.pop(sequence, None)
-        turn = await self._next_turn()
-        if not self._order.ordered:  # nobody to wait for, and no task to pay for
-            turn.ends(self._refuse(sequence, error, sent=True))
-            return
+        await self._credit.acquire()
 
-        async def refuse() -> None:
-            self._end(turn, self._refuse(sequence, error, sent=await turn.begins()))
+        def refuse(in_turn: bool) -> StreamResponse:
+            return self._over_with(self._refuse(sequence, error, sent=in_turn))
 
-        self._start(refuse())
+        self._turn().ends(refuse)
 
     def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
         response = StreamResponse(prediction=prediction)
@@ -347,17 +382,33 @@ class Session:
             self._credit.release()
         return response
 
-    async def _next_turn(self) -> Turn:
-        """A place among the answers, once fewer than ``max_in_flight`` are taken."""
-        await self._credit.acquire()
+    def _turn(self) -> Turn:
+        """A place among the answers; :meth:`_ended` ends it."""
+        self._under_way += 1
+        self._inference.under_way += 1
+        self._idle.clear()
         return self._order.turn()
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        self._inference.under_way += 1
-        task.add_done_callback(self._ended)
+    def _over_with(self, response: StreamResponse) -> StreamResponse:
+        """End a turn; if the stream ends with it, what it leaves unanswered may be sent again."""
+        if self._order.ordered and fails_for_now(response):
+            for key, answer in self._unanswered.items():
+                self._cache.forget(key, answer)
+            self._unanswered.clear()
+        self._ended()
+        return response
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+    def _ended(self) -> None:
+        self._under_way -= 1
         self._inference.under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+
+def _said_of(error: Exception) -> SpikeBottleNetError:
+    """What a request is answered that failed with this."""
+    if isinstance(error, SpikeBottleNetError):
+        return error
+    # A mistake of ours costs this request a try, and no other anything.
+    log.error("request failed", exc_info=error)
+    return UnavailableError("the request failed inside this cloud-node: send it again")

@@ -7,16 +7,15 @@ turn of the loop stands between two batches.
 import asyncio
 import logging
 import math
-import os
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import numpy as np
 
 from cloud_node.batching import Sender
+from cloud_node.cores import LaneCores
 from cloud_node.waiting import (
     Batch,
     BatchLimits,
@@ -34,12 +33,12 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.logs import fields
+from spikebottlenet.runtime.scores import Scores, best_of_each
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 log = logging.getLogger(__name__)
 
 _NOBODY = Sender("nobody")
-_LANES_NICE = 3  # half of the loop's share where they compete
 
 _Outcome = tuple[Job, TailAnswer | Exception]
 
@@ -110,13 +109,31 @@ class TailWorker:
         sender: Sender = _NOBODY,
         alone: bool = False,
     ) -> TailAnswer:
-        """Class probabilities of an image by a model's tail; it is decoded once admitted.
+        """The answer to :meth:`ask`.
+
+        Raises:
+            SpikeBottleNetError: as there.
+        """
+        asked = self.ask(tail, image, deadline_s=deadline_s, sender=sender, alone=alone)
+        return await asked
+
+    def ask(
+        self,
+        tail: TailEngine,
+        image: Image,
+        *,
+        deadline_s: float | None,
+        sender: Sender = _NOBODY,
+        alone: bool = False,
+    ) -> "asyncio.Future[TailAnswer]":
+        """The best classes of an image by a model's tail; it is decoded once admitted.
 
         One that is ``alone``, no other being under way, runs here and now if it is soon done: to a
         lane and back are two wake-ups, a tenth of the tail's time.
 
         Raises:
-            OverloadedError: too many wait already, or the tail failed.
+            OverloadedError: too many wait already, or the tail failed; this, and what else there
+                is, may be in the future.
             CorruptFrameError: its spikes cannot be decoded.
             DeadlineError: it could not be answered within ``deadline_s`` seconds.
             UnavailableError: the worker has ended.
@@ -133,13 +150,15 @@ class TailWorker:
             if not at_once:
                 self._room.push(group, sender, Job(image, now, deadline, answer))
                 self._changed.notify()
-        return self._answer_now(group, image, now) if at_once else await answer
+        if at_once:
+            answer.set_result(self._answer_now(group, image, now))
+        return answer
 
     def _answer_now(self, group: Group, image: Image, arrived: float) -> TailAnswer:
         spikes = image.spikes()
         started = time.monotonic()
         try:
-            (row,) = group.tail.classify(spikes[:, None], threads=self._threads)
+            (best,) = best_of_each(group.tail.classify(spikes[:, None], threads=self._threads))
         except Exception as error:
             log.exception("tail failed", extra=fields(images=1))
             raise OverloadedError(f"the tail failed: {error}") from error
@@ -147,13 +166,13 @@ class TailWorker:
         with self._changed:
             self._room.taken_at_once(group, tail_s)
             self.batches[1] = self.batches.get(1, 0) + 1
-        return _answer(row, arrived, started, tail_s, 1)
+        return _answer(best, arrived, started, tail_s, 1)
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""
-        _give_way()
+        cores = LaneCores(lane, self._limits.lanes)
         try:
-            while self._serve_one(lane):
+            while self._serve_one(lane, cores):
                 pass
         finally:
             with self._changed:
@@ -165,7 +184,7 @@ class TailWorker:
             lost = UnavailableError("the tail has stopped: send it to another cloud-node")
             self._post([(job, lost) for job in left], pings, RuntimeError("the thread has ended"))
 
-    def _serve_one(self, lane: int) -> bool:
+    def _serve_one(self, lane: int, cores: LaneCores) -> bool:
         """Run one batch, and keep hold of nothing of it: a model that is changed must go."""
         batch = self._take(lane)
         if batch is None:
@@ -173,6 +192,7 @@ class TailWorker:
         seconds: float | None = None
         try:
             whole = batch.alone or self._limits.lanes == 1
+            cores.take(every=whole)
             seconds = self._run(batch.group, batch.jobs, self._threads if whole else 1)
         except BaseException:
             lost = UnavailableError("the tail has stopped: send it to another cloud-node")
@@ -215,12 +235,12 @@ class TailWorker:
             if not jobs:
                 return None
             started = time.monotonic()
-            spikes = np.stack(decoded, axis=1)
-            rows = group.tail.classify(spikes, threads=threads)
+            spikes = np.stack(decoded).swapaxes(0, 1)
+            best = best_of_each(group.tail.classify(spikes, threads=threads))
             tail_s = time.monotonic() - started
             outcomes: list[_Outcome] = [
-                (job, _answer(row, job.arrived, started, tail_s, len(jobs)))
-                for job, row in zip(jobs, rows, strict=True)
+                (job, _answer(scores, job.arrived, started, tail_s, len(jobs)))
+                for job, scores in zip(jobs, best, strict=True)
             ]
         except Exception as error:  # out of memory and the like; or one of them is to blame
             log.exception("tail failed", extra=fields(images=len(jobs)))
@@ -268,25 +288,14 @@ class TailWorker:
             log.debug("answers came after the end")
 
 
-def _give_way() -> None:
-    """Let the event loop go before this thread, where the system has a niceness for each thread.
-
-    Under more load than the cores can serve what is refused is refused at once so, and not when the
-    tails leave some time.
-    """
-    if sys.platform == "linux":
-        with suppress(OSError):  # a sandbox may not let it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LANES_NICE)
-
-
 def _answer(
-    row: "np.ndarray[tuple[int], np.dtype[np.float32]]",
+    best: Scores,
     arrived: float,
     started: float,
     tail_s: float,
     batch: int,
 ) -> TailAnswer:
-    return TailAnswer(row, round(1e6 * (started - arrived)), round(1e6 * tail_s), batch)
+    return TailAnswer(best, round(1e6 * (started - arrived)), round(1e6 * tail_s), batch)
 
 
 def _too_late(job: Job, now: float) -> DeadlineError:

@@ -1,5 +1,6 @@
 """What answers an image: the tails of this process, or those of others."""
 
+import asyncio
 from typing import Protocol
 
 from cloud_node.batching import Sender
@@ -12,7 +13,7 @@ class Tails(Protocol):
 
     expired: int  # dropped before they were computed
 
-    async def classify(
+    def ask(
         self,
         tail: TailEngine,
         image: Image,
@@ -20,9 +21,11 @@ class Tails(Protocol):
         deadline_s: float | None,
         sender: Sender,
         alone: bool,
-    ) -> TailAnswer:
-        """Class probabilities of an image by a model's tail; ``alone``: no other is under way.
+    ) -> "asyncio.Future[TailAnswer]":
+        """The best classes of an image by a model's tail; ``alone``: no other is under way.
+
+        Cancelled, it need not be computed any more.
 
         Raises:
-            SpikeBottleNetError: why there are none.
+            SpikeBottleNetError: why there are none; the future too.
         """

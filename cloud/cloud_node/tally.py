@@ -5,8 +5,7 @@ Labels and numbers only: spikes are gone once they are answered.
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,15 +45,6 @@ class Tally:
         self.recent: deque[tuple[float, Answered]] = deque(maxlen=_RECENT)  # when, what
         self.batches: Counter[int] = Counter()  # images by the size of their batch
         self.in_tail = 0  # images that wait for a tail, or are in one
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Around an image's turn at the tail."""
-        self.in_tail += 1
-        try:
-            yield
-        finally:
-            self.in_tail -= 1
 
     def batched(self, images: int) -> None:
         """Count an image that went through the tail in a batch of so many."""

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
 from cloud_node.cost import CostModel, Measured
 from spikebottlenet.errors import OverloadedError
-from spikebottlenet.runtime.scores import Probabilities
+from spikebottlenet.runtime.scores import Scores
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 Spikes = npt.NDArray[np.uint8]
@@ -65,7 +65,7 @@ class Image(Protocol):
 class TailAnswer(NamedTuple):
     """What the tail said of one image."""
 
-    probabilities: Probabilities  # [classes]
+    best: Scores  # not a number throughout where the tail gave none
     queue_us: int  # waited, microseconds
     tail_us: int  # of the batch, microseconds
     batch: int  # images in it

@@ -49,7 +49,7 @@ class RemoteTails:
         self._handle = handle  # of the deployment of TailReplica
         self.expired = 0
 
-    async def classify(
+    def ask(
         self,
         tail: TailEngine,
         image: Image,
@@ -57,8 +57,14 @@ class RemoteTails:
         deadline_s: float | None,
         sender: Sender,
         alone: bool,
+    ) -> "asyncio.Future[TailAnswer]":
+        """The best classes of an image, as :meth:`classify` has them."""
+        return asyncio.ensure_future(self.classify(tail, image, deadline_s=deadline_s))
+
+    async def classify(
+        self, tail: TailEngine, image: Image, *, deadline_s: float | None
     ) -> TailAnswer:
-        """Class probabilities of an image.
+        """The best classes of an image.
 
         Whichever replica takes it computes it; one that dies with it costs a try, as an image may
         be computed twice without harm.

@@ -13,6 +13,7 @@ from cloud_node.models import load_model
 from cloud_node.ray_serve.settings import RaySettings
 from cloud_node.waiting import TailAnswer
 from spikebottlenet.bundle import bundle_folders
+from spikebottlenet.runtime.scores import best_of_each
 
 _LEAST_WAIT_S = 0.001  # with none, Ray takes one image at a time, however many wait
 
@@ -71,9 +72,10 @@ class TailReplica:
             shape = (timesteps, *tuple(model.codec.shape)[1:])
             bits = [np.frombuffer(jobs[index].spikes, np.uint8) for index in together]
             spikes = [np.unpackbits(b, count=int(np.prod(shape))).reshape(shape) for b in bits]
-            rows = model.tail.classify(np.stack(spikes, axis=1), threads=self._threads)
+            together_spikes = np.stack(spikes).swapaxes(0, 1)
+            best = best_of_each(model.tail.classify(together_spikes, threads=self._threads))
             tail_us = round(1e6 * (time.monotonic() - started))
-            for index, row in zip(together, rows, strict=True):
+            for index, scores in zip(together, best, strict=True):
                 queue_us = round(1e6 * (started - jobs[index].arrived))
-                answers[index] = TailAnswer(row, queue_us, tail_us, len(together))
+                answers[index] = TailAnswer(scores, queue_us, tail_us, len(together))
         return [answers[index] for index in range(len(jobs))]

@@ -124,9 +124,8 @@ class Client:
                 retry_after_s=wait_s,
             )
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Around one request, from its arrival to its answer.
+    def begin_request(self) -> None:
+        """Note that a request has come; :meth:`end_request` once it is answered.
 
         Raises:
             OverloadedError: above the rate, or too many in flight.
@@ -140,10 +139,23 @@ class Client:
             )
         self.charge()
         self.in_flight += 1
+
+    def end_request(self) -> None:
+        """Note that a request that was begun is answered."""
+        self.in_flight -= 1
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """Around one request, from its arrival to its answer.
+
+        Raises:
+            OverloadedError: above the rate, or too many in flight.
+        """
+        self.begin_request()
         try:
             yield
         finally:
-            self.in_flight -= 1
+            self.end_request()
 
     @contextmanager
     def call(self) -> Iterator[None]:

@@ -42,8 +42,9 @@ class OnnxTail:
 def stacked_rates(spikes: npt.NDArray[np.uint8], timesteps: int) -> npt.NDArray[np.float32]:
     """What the graph takes for spikes [t, B, C, H, W] of so many timesteps: [B, T * C, H, W]."""
     count, images = spikes.shape[:2]
-    rates = np.zeros((images, timesteps, *spikes.shape[2:]), dtype=np.float32)
-    np.divide(spikes.swapaxes(0, 1), count, out=rates[:, :count])
+    rates = np.empty((images, timesteps, *spikes.shape[2:]), dtype=np.float32)
+    np.multiply(spikes.swapaxes(0, 1), np.float32(1 / count), out=rates[:, :count])
+    rates[:, count:] = 0
     return rates.reshape(images, -1, *spikes.shape[3:])
 
 

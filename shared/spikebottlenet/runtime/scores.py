@@ -17,13 +17,25 @@ class ClassScore(NamedTuple):
     probability: float  # 0 to 1
 
 
+Scores = tuple[ClassScore, ...]
+
+
 def softmax(logits: npt.NDArray[np.float32]) -> Probabilities:
     """Probabilities of logits [B, classes]."""
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def best_classes(probabilities: Probabilities) -> tuple[ClassScore, ...]:
-    """The most probable classes of one image [classes], best first, ``TOP`` at most."""
-    order = (-probabilities).argsort(kind="stable")[:TOP]
-    return tuple(map(ClassScore, order.tolist(), probabilities[order].tolist()))
+def best_of_each(probabilities: Probabilities) -> list[Scores]:
+    """The most probable classes of each image [B, classes], best first, ``TOP`` at most."""
+    order = (-probabilities).argsort(axis=1, kind="stable")[:, :TOP]
+    best = np.take_along_axis(probabilities, order, axis=1)
+    return [
+        tuple(map(ClassScore, classes, chances))
+        for classes, chances in zip(order.tolist(), best.tolist(), strict=True)
+    ]
+
+
+def best_classes(probabilities: Probabilities) -> Scores:
+    """Those of one image [classes]."""
+    return best_of_each(probabilities[None])[0]
