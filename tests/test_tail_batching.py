@@ -59,11 +59,19 @@ def test_one_image_waits_a_turn_and_not_five_hundred() -> None:
 senders = st.builds(Sender, st.sampled_from("abc"), st.sampled_from([b"1", b"2"]))
 
 
-@given(st.lists(senders), senders)
+def test_a_turn_may_be_of_several_images() -> None:
+    queue = queued("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1")
+    queue.turn = 2
+    order = [queue.pop().name for _ in range(len(queue))]
+    assert order == ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]
+
+
+@given(st.lists(senders), senders, st.integers(1, 5))
 def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
-    waiting: list[Sender], late: Sender
+    waiting: list[Sender], late: Sender, turn: int
 ) -> None:
     queue: FairQueue[Job] = FairQueue()
+    queue.turn = turn
     for sender in waiting:
         queue.push(sender, Job())
     foretold = queue.ahead_of(late)

@@ -66,9 +66,16 @@ class _Turns:
 
 
 class FairQueue(Generic[J]):
-    """Images of one group; clients take turns, and so do the streams of each."""
+    """Images of one group; clients take turns, and so do the streams of each.
+
+    A turn is so many images: those of one stream are answered together so, in one message.
+    """
 
     def __init__(self) -> None:
+        self.turn = 1  # images
+        self._of_turn = 0  # that the first client has had of its turn
+        self._of_stream: dict[str, int] = {}  # the first stream of each client, of its turn
+        self.streams = 0  # that have images here
         self._clients: OrderedDict[str, OrderedDict[bytes, deque[J]]] = OrderedDict()
         self._held: dict[str, int] = {}
         self._by_client = _Turns()
@@ -85,7 +92,10 @@ class FairQueue(Generic[J]):
     def push(self, sender: Sender, job: J) -> None:
         """Put an image behind its sender's others."""
         streams = self._clients.setdefault(sender.client, OrderedDict())
-        jobs = streams.setdefault(sender.stream, deque())
+        jobs = streams.get(sender.stream)
+        if jobs is None:
+            jobs = streams[sender.stream] = deque()
+            self.streams += 1
         jobs.append(job)
         held = self._held[sender.client] = self._held.get(sender.client, 0) + 1
         self._by_stream.setdefault(sender.client, _Turns()).added(len(jobs))
@@ -105,15 +115,33 @@ class FairQueue(Generic[J]):
         job = jobs.popleft()
         self._size -= 1
         self._held[client] -= 1
-        if jobs:
-            streams.move_to_end(stream)
-        else:
-            del streams[stream]
-        if streams:
-            self._clients.move_to_end(client)
-        else:
-            del self._clients[client], self._held[client], self._by_stream[client]
+        self._end_turns(client, stream)
         return job
+
+    def _end_turns(self, client: str, stream: bytes) -> None:
+        """Whoever has had its turn is the last now, and whoever has nothing more is gone."""
+        streams = self._clients[client]
+        of_stream = self._of_stream.get(client, 0) + 1
+        self._of_turn += 1
+        if not streams[stream]:
+            del streams[stream]
+            self.streams -= 1
+            of_stream = 0
+        elif of_stream >= self.turn:
+            streams.move_to_end(stream)
+            of_stream = 0
+        self._of_stream[client] = of_stream
+        if not streams:
+            del self._clients[client], self._held[client]
+            del self._by_stream[client], self._of_stream[client]
+            self._of_turn = 0
+        elif self._of_turn >= self.turn:
+            self._clients.move_to_end(client)
+            self._of_turn = 0
+
+    def _through(self, images: int) -> int:
+        """Images of the turns that it takes until so many have gone."""
+        return -(-images // self.turn) * self.turn
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that would go before one more of this sender's, or with the same turn."""
@@ -122,8 +150,9 @@ class FairQueue(Generic[J]):
         held = self._held.get(sender.client, 0)
         # What is this sender's own is in the sums as well.
         streams = self._by_stream.get(sender.client)
-        own = streams.before(mine + 1) if streams else 0
-        return own + self._by_client.before(own + 1) - min(held, own + 1)
+        own = streams.before(self._through(mine + 1)) if streams else 0
+        until = self._through(own + 1)
+        return own + self._by_client.before(until) - min(held, until)
 
     def __iter__(self) -> Iterator[J]:
         """All that wait, in no order."""

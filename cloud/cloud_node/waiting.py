@@ -210,6 +210,8 @@ class WaitingRoom:
         self, lane: int, group: Group, queue: FairQueue[Job], *, size: int, alone: bool, now: float
     ) -> Batch:
         model = self._cost(group, alone=alone)
+        # As long as can be with everybody still in one of the batches that run beside each other.
+        queue.turn = max(1, self._limits.max_batch * self._limits.lanes // queue.streams)
         self._at_risk = list(queue)  # until each is in a plan or back
         plan: Plan[Job] = next_batch(queue, max_batch=size, cost=model.cost, now=now)
         self._at_risk = []
