@@ -96,7 +96,8 @@ class CloudLink:
         self.name = str(uuid.UUID(bytes=self._stream_id))
         self._sequence = 0
         self._pending: dict[int, _Pending] = {}
-        self._outgoing: asyncio.Queue[int] = asyncio.Queue()
+        self._outgoing: dict[int, None] = {}  # sequences to be written, in order, each once
+        self._some = asyncio.Event()  # there are such
         self._deadline_ms = deadline_ms
         self._max_in_flight = max_in_flight
         self._credit = asyncio.Semaphore(max_in_flight)
@@ -139,7 +140,7 @@ class CloudLink:
         finally:
             self._closing = True
             if self._state is _State.UP:
-                self._outgoing.put_nowait(_END)
+                self._put(_END)
                 await asyncio.wait([keeper], timeout=_GOODBYE_S)
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -150,8 +151,10 @@ class CloudLink:
         request = bound_request(self._stream_id, self._sequence, frame, traceparent=traceparent)
         return Exchange(self._sequence, f"{self.name}/{self._sequence}", request, deadline)
 
-    async def infer(self, exchange: Exchange) -> Prediction:
-        """Send a request and wait for its answer.
+    async def infer(
+        self, exchange: Exchange, *, meanwhile: Callable[[], None] = lambda: None
+    ) -> Prediction:
+        """Send a request and wait for its answer; ``meanwhile`` is called when it is on its way.
 
         Raises:
             UnavailableError: the link is down.
@@ -169,7 +172,8 @@ class CloudLink:
                     raise _its_own(self._failure)
                 answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
                 self._pending[exchange.sequence] = _Pending(exchange, answer)
-                self._outgoing.put_nowait(exchange.sequence)
+                self._put(exchange.sequence)
+                asyncio.get_running_loop().call_soon(meanwhile)  # the writer has its turn before
                 return await answer
         except TimeoutError:
             waited = time.monotonic() - began
@@ -247,10 +251,10 @@ class CloudLink:
                 self._stream = None
 
     async def _converse(self, stream: CloudStream) -> None:
-        self._outgoing = asyncio.Queue()
+        self._outgoing = {}
         for sequence, pending in self._pending.items():
             pending.exchange.sends = 0
-            self._outgoing.put_nowait(sequence)
+            self._put(sequence)
         writing = asyncio.create_task(self._write(stream))
         drained = False
         try:
@@ -262,12 +266,12 @@ class CloudLink:
                     self._failure = UnavailableError("the cloud is stopping")
                     self._state = _State.DOWN
                     self._fail_pending(unsent_only=True)
-                    self._outgoing.put_nowait(_END)
+                    self._put(_END)
                 else:
                     self._take(response, wire_bytes)
         finally:
             # Cancelling a write would cancel the call: the writer is told instead.
-            self._outgoing.put_nowait(_END)
+            self._put(_END)
             stream.cancel()
             await writing
         if not drained:
@@ -296,7 +300,7 @@ class CloudLink:
         pending.exchange.wire_bytes_down += wire_bytes
         if isinstance(error, CorruptFrameError):
             if pending.exchange.sends < _MAX_SENDS:
-                self._outgoing.put_nowait(sequence)
+                self._put(sequence)
                 return
             error = UnavailableError(f"arrived damaged {_MAX_SENDS} times: {error}")
         pending.answer.set_exception(error)
@@ -305,15 +309,21 @@ class CloudLink:
         """Something arrived damaged, its name too: send again all that has no answer."""
         for sequence, (exchange, answer) in self._pending.items():
             if 0 < exchange.sends < _MAX_SENDS and not answer.done():
-                self._outgoing.put_nowait(sequence)
+                self._put(sequence)
+
+    def _put(self, sequence: int) -> None:
+        """Have it written."""
+        self._outgoing[sequence] = None
+        self._some.set()
 
     async def _write(self, stream: CloudStream) -> None:
         try:
             ended = False
             while not ended:
-                sequences = {await self._outgoing.get(): None}  # in order, each once
-                while not self._outgoing.empty():
-                    sequences[self._outgoing.get_nowait()] = None
+                if not self._outgoing:
+                    self._some.clear()
+                    await self._some.wait()
+                sequences, self._outgoing = self._outgoing, {}
                 ended = _END in sequences
                 await self._write_together(stream, sequences)
             await stream.done_writing()

@@ -138,7 +138,7 @@ def _rgb(
     """
     turn = _TURNS.get(orientation)
     if image.mode == "RGB" and turn is None and not image.has_transparency_data:
-        return image.crop(box)
+        return image if box == (0, 0, *image.size) else image.crop(box)
     full = _full_scale(image)
     left, top, right, bottom = box
     square = Image.new("RGB", (right - left, bottom - top))
