@@ -1,5 +1,7 @@
 """Log lines: one a line in both forms, whatever is said."""
 
+import asyncio
+import io
 import json
 import logging
 
@@ -46,6 +48,35 @@ def test_console_lines_are_short(root, capsys: pytest.CaptureFixture[str]) -> No
     first, second = said(capsys, "console")
     assert first[12:] == ' info    answered  label="ice cream" ms=1.23457 top=[1, 2]'
     assert second[12:] == " warning plain"
+
+
+async def test_lines_of_one_turn_of_the_loop_are_written_together_and_warnings_at_once(
+    root, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            written.append(text)
+            return len(text)
+
+    written: list[str] = []
+    monkeypatch.setattr("sys.stderr", Stream())
+    start_logging("info", "json")
+    log = logging.getLogger("some.module")
+    for number in range(3):
+        log.info("said %d", number)
+    assert written == []
+    await asyncio.sleep(0)
+    assert [len(text.splitlines()) for text in written] == [3]
+    log.info("before")
+    log.warning("now")
+    assert [json.loads(line)["event"] for line in written[1].splitlines()] == ["before", "now"]
+    await asyncio.to_thread(log.info, "from a thread")
+    assert [json.loads(line)["event"] for line in written[2:]] == ["from a thread"]
+    log.info("last")
+    logging.getLogger().handlers[0].flush()  # as at the end of a process
+    assert json.loads(written[3])["event"] == "last"
+    await asyncio.sleep(0)
+    assert len(written) == 4
 
 
 def test_what_happens_over_and_over_is_said_seldom_and_counted(monkeypatch) -> None:

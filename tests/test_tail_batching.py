@@ -18,7 +18,8 @@ from cloud_node import waiting as waiting_module
 from cloud_node.batching import FairQueue, Sender, next_batch, start_at
 from cloud_node.cost import Cost, CostModel, Measured
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import BatchLimits, Group
+from cloud_node.waiting import Batch, BatchLimits, Group, TailAnswer, WaitingRoom
+from cloud_node.waiting import Job as WaitingJob
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
@@ -564,6 +565,34 @@ async def test_an_image_alone_has_every_thread_and_a_crowd_is_dealt_to_the_lanes
             tail.go_on.release()
         await asyncio.gather(*sent)
         await worker.alive()
+
+
+@pytest.mark.parametrize(
+    ("streams", "batches"),
+    [
+        ("ab", ["aaaa", "bbbb", "aaaa", "bbbb"]),
+        ("abcd", ["aabb", "ccdd", "aabb", "ccdd"]),
+        ("abcdefgh", ["abcd", "efgh", "abcd", "efgh"]),
+    ],
+)
+async def test_a_streams_images_go_together_with_everybody_still_in_the_batches_side_by_side(
+    streams: str, batches: list[str]
+) -> None:
+    room, group = WaitingRoom(BatchLimits(max_batch=4, lanes=2)), Group(GatedTail(), 2, 8)
+    whose: dict[asyncio.Future[TailAnswer], str] = {}
+    for name in streams * (16 // len(streams)):
+        answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
+        whose[answer] = name
+        waiting = WaitingJob(Image(SPIKES), 0.0, None, answer)
+        room.push(group, Sender("edge", name.encode()), waiting)
+    taken: list[str] = []
+    while len(room):
+        both = [room.take(lane, now=0.0) for lane in range(2)]
+        for lane, batch in enumerate(both):
+            assert isinstance(batch, Batch)
+            taken.append("".join(whose[job.answer] for job in batch.jobs))
+            room.ended(lane, batch, None)
+    assert taken == batches
 
 
 async def test_a_policy_that_fails_leaves_nobody_without_an_answer(
