@@ -9,6 +9,7 @@ which never reads holds ``max_in_flight`` answers and no more.
 import asyncio
 import logging
 import uuid
+from collections.abc import Coroutine
 from functools import partial
 from typing import NamedTuple
 
@@ -68,9 +69,9 @@ class Requests:
         """Wait until one more answer may be on its way."""
         await self._credit.acquire()
 
-    async def departure(self) -> Departure | None:
+    def departure(self) -> Coroutine[None, None, Departure | None]:
         """What is to be written next; None after the last."""
-        return await self._out.next()
+        return self._out.next()
 
     def written(self, departure: Departure) -> bool:
         """Give the places of its answers back; whether the stream goes on."""

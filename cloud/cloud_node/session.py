@@ -81,13 +81,17 @@ class Session:
         reading = asyncio.create_task(self._read(requests))
         try:
             while True:
-                wait_s = _DRAIN_QUIET_S if self._draining and not self._requests.under_way else None
-                try:
-                    departure = await asyncio.wait_for(self._requests.departure(), wait_s)
-                except TimeoutError:
-                    if self._requests.under_way or self._partial:  # what was sent is still answered
-                        continue
-                    return
+                if self._draining and not self._requests.under_way:
+                    try:
+                        departure = await asyncio.wait_for(
+                            self._requests.departure(), _DRAIN_QUIET_S
+                        )
+                    except TimeoutError:
+                        if self._requests.under_way or self._partial:
+                            continue  # what was sent is still answered
+                        return
+                else:
+                    departure = await self._requests.departure()
                 if departure is None:
                     break
                 yield departure.message

@@ -134,11 +134,14 @@ class WaitingRoom:
         Raises:
             OverloadedError: too many wait already; says when to try again.
         """
-        limits, queues, waiting = self._limits, self._queues, len(self)
-        wait_s, ahead = self._wait(group, sender, now)
-        held = sum(queue.held(sender.client) for queue in queues.values())
-        held_bytes = sum(g.image_bytes * queue.held(sender.client) for g, queue in queues.items())
-        used_bytes = sum(g.image_bytes * len(queue) for g, queue in queues.items())
+        limits = self._limits
+        waiting = held = used_bytes = held_bytes = 0
+        for each, queue in self._queues.items():
+            images, mine = len(queue), queue.held(sender.client)
+            waiting, held = waiting + images, held + mine
+            used_bytes += each.image_bytes * images
+            held_bytes += each.image_bytes * mine
+        wait_s, ahead = self._wait(group, sender, waiting, now)
         free, free_bytes = limits.max_waiting - waiting, limits.max_waiting_bytes - used_bytes
         # As of the places of a server: each holds as many as are still free, so others find some.
         greedy = held >= limits.min_waiting
@@ -155,13 +158,13 @@ class WaitingRoom:
             retry_after_s=max(_SHORTEST_RETRY_S, wait_s / 2),
         )
 
-    def _wait(self, group: Group, sender: Sender, now: float) -> tuple[float, int]:
+    def _wait(self, group: Group, sender: Sender, waiting: int, now: float) -> tuple[float, int]:
         """Seconds until an image of this sender would be answered, and the images before it."""
         lanes = self._limits.lanes
         queue = self._queues.get(group)
         ahead = queue.ahead_of(sender) if queue else 0
         others = len(self._queues) - (queue is not None)
-        ahead = min(len(self), ahead * (1 + others))  # groups take turns
+        ahead = min(waiting, ahead * (1 + others))  # groups take turns
         ends = [max(0.0, running.until - now) for running in self._running.values()]
         free_in_s = min(ends) if len(ends) >= lanes else 0.0
         cost = self._cost(group, alone=lanes == 1).cost

@@ -29,7 +29,7 @@ def softmax(logits: npt.NDArray[np.float32]) -> Probabilities:
 def best_of_each(probabilities: Probabilities) -> list[Scores]:
     """The most probable classes of each image [B, classes], best first, ``TOP`` at most."""
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :TOP]
-    best = np.take_along_axis(probabilities, order, axis=1)
+    best = probabilities[np.arange(len(order))[:, None], order]
     return [
         tuple(map(ClassScore, classes, chances))
         for classes, chances in zip(order.tolist(), best.tolist(), strict=True)
