@@ -36,9 +36,9 @@ class Job:
     arrived: float = 0.0
 
 
-def queued(*names: str) -> FairQueue[Job]:
+def queued(*names: str, room: int = 1) -> FairQueue[Job]:
     """A queue of jobs; ``a1.x`` is client a's stream 1."""
-    queue: FairQueue[Job] = FairQueue()
+    queue: FairQueue[Job] = FairQueue(room)
     for name in names:
         queue.push(Sender(name[0], name[1].encode()), Job(name))
     return queue
@@ -60,23 +60,41 @@ def test_one_image_waits_a_turn_and_not_five_hundred() -> None:
 senders = st.builds(Sender, st.sampled_from("abc"), st.sampled_from([b"1", b"2"]))
 
 
-def test_a_turn_may_be_of_several_images() -> None:
-    queue = queued("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1")
-    queue.turn = 2
-    order = [queue.pop().name for _ in range(len(queue))]
-    assert order == ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]
+def test_a_turn_is_of_several_images_while_everybodys_fit_into_the_room() -> None:
+    names = ("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1")
+    for room, order in (
+        (3, ["a1", "b1", "a2", "b1", "a1", "b1", "a2", "b1", "a1"]),
+        # Two clients, of which one has two streams: four turns until all have had theirs.
+        (8, ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]),
+    ):
+        queue = queued(*names, room=room)
+        queue.deal()
+        assert [queue.pop().name for _ in range(len(queue))] == order
 
 
-@given(st.lists(senders), senders, st.integers(1, 5))
+def test_turns_are_dealt_anew_as_streams_come_and_go() -> None:
+    queue = queued(*["a1"] * 12, room=8)
+    queue.deal()
+    assert queue.ahead_of(Sender("b")) == 4  # and not the eight of a turn alone
+    assert [queue.pop().name for _ in range(3)] == ["a1"] * 3
+    queue.push(Sender("b"), Job("b"))
+    queue.deal()
+    assert [queue.pop().name for _ in range(3)] == ["a1", "b", "a1"]
+    queue.push(Sender("c"), Job("c"))
+    queue.deal()
+    assert [queue.pop().name for _ in range(8)] == ["a1"] * 3 + ["c"] + ["a1"] * 4
+
+
+@given(st.lists(senders), senders, st.integers(1, 24))
 def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
-    waiting: list[Sender], late: Sender, turn: int
+    waiting: list[Sender], late: Sender, room: int
 ) -> None:
-    queue: FairQueue[Job] = FairQueue()
-    queue.turn = turn
+    queue: FairQueue[Job] = FairQueue(room)
     for sender in waiting:
         queue.push(sender, Job())
     foretold = queue.ahead_of(late)
     queue.push(late, Job("late"))
+    queue.deal()
     order = [queue.pop().name for _ in range(len(queue))]
     assert len(order) == len(waiting) + 1
     assert order.index("late") <= foretold

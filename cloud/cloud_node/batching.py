@@ -59,6 +59,13 @@ class _Turns:
     def taken(self, length: int) -> None:
         """A queue has shrunk from this length."""
         self._having[length - 1] -= 1
+        while self._having and not self._having[-1]:
+            self._having.pop()
+
+    @property
+    def longest(self) -> int:
+        """Of the queues."""
+        return len(self._having)
 
     def before(self, turn: int) -> int:
         """Images of the first so many turns."""
@@ -68,14 +75,17 @@ class _Turns:
 class FairQueue(Generic[J]):
     """Images of one group; clients take turns, and so do the streams of each.
 
-    A turn is so many images: those of one stream are answered together so, in one message.
+    A turn, of a client as of a stream, is one image, or several while everybody's turns still fit
+    into ``room`` images, those of the batches that run side by side: what goes through together of
+    one stream is answered in one message.
     """
 
-    def __init__(self) -> None:
-        self.turn = 1  # images
+    def __init__(self, room: int = 1) -> None:
+        self._room = room
+        self._turn = 1  # images
         self._of_turn = 0  # that the first client has had of its turn
         self._of_stream: dict[str, int] = {}  # the first stream of each client, of its turn
-        self.streams = 0  # that have images here
+        self._streams = _Turns()  # clients by how many streams they have here
         self._clients: OrderedDict[str, OrderedDict[bytes, deque[J]]] = OrderedDict()
         self._held: dict[str, int] = {}
         self._by_client = _Turns()
@@ -95,12 +105,20 @@ class FairQueue(Generic[J]):
         jobs = streams.get(sender.stream)
         if jobs is None:
             jobs = streams[sender.stream] = deque()
-            self.streams += 1
+            self._streams.added(len(streams))
         jobs.append(job)
         held = self._held[sender.client] = self._held.get(sender.client, 0) + 1
         self._by_stream.setdefault(sender.client, _Turns()).added(len(jobs))
         self._by_client.added(held)
         self._size += 1
+
+    def deal(self) -> None:
+        """Fit the length of a turn to who waits now."""
+        self._turn = self._fitting(len(self._clients), self._streams.longest)
+
+    def _fitting(self, clients: int, streams: int) -> int:
+        """Images of a turn with so many clients, and so many streams of the one that has most."""
+        return max(1, self._room // max(1, clients * streams))
 
     def pop(self) -> J:
         """Take the image whose turn it is.
@@ -124,10 +142,10 @@ class FairQueue(Generic[J]):
         of_stream = self._of_stream.get(client, 0) + 1
         self._of_turn += 1
         if not streams[stream]:
+            self._streams.taken(len(streams))
             del streams[stream]
-            self.streams -= 1
             of_stream = 0
-        elif of_stream >= self.turn:
+        elif of_stream >= self._turn:
             streams.move_to_end(stream)
             of_stream = 0
         self._of_stream[client] = of_stream
@@ -135,23 +153,22 @@ class FairQueue(Generic[J]):
             del self._clients[client], self._held[client]
             del self._by_stream[client], self._of_stream[client]
             self._of_turn = 0
-        elif self._of_turn >= self.turn:
+        elif self._of_turn >= self._turn:
             self._clients.move_to_end(client)
             self._of_turn = 0
-
-    def _through(self, images: int) -> int:
-        """Images of the turns that it takes until so many have gone."""
-        return -(-images // self.turn) * self.turn
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that would go before one more of this sender's, or with the same turn."""
         queues = self._clients.get(sender.client)
         mine = len(queues.get(sender.stream, ())) if queues else 0
         held = self._held.get(sender.client, 0)
+        own_streams = len(queues or ()) + (mine == 0)
+        clients = len(self._clients) + (queues is None)
+        turn = self._fitting(clients, max(self._streams.longest, own_streams))
         # What is this sender's own is in the sums as well.
         streams = self._by_stream.get(sender.client)
-        own = streams.before(self._through(mine + 1)) if streams else 0
-        until = self._through(own + 1)
+        own = streams.before(_whole(mine + 1, turn)) if streams else 0
+        until = _whole(own + 1, turn)
         return own + self._by_client.before(until) - min(held, until)
 
     def __iter__(self) -> Iterator[J]:
@@ -159,6 +176,11 @@ class FairQueue(Generic[J]):
         return (
             job for streams in self._clients.values() for jobs in streams.values() for job in jobs
         )
+
+
+def _whole(images: int, turn: int) -> int:
+    """Images of the turns that it takes until so many have gone."""
+    return -(-images // turn) * turn
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,14 @@ _LINUX = sys.platform == "linux"  # where a thread has a niceness and cores of i
 class LaneCores:
     """The cores of the lane whose thread makes this.
 
-    The lane gives way to the event loop: under more load than the cores can serve what is refused
-    is refused at once so, and not when the tails leave some time.
+    The lane gives way to the event loop. Under more load than the cores can serve a refusal is then
+    sent at once, and does not wait until the tails leave some time.
 
-    Where there are as many lanes as cores each keeps to one of them. Else two of them, or one and
-    the loop, share a core at times, and whichever of those holds the interpreter's lock waits for
-    the other, while the lane that wants the lock leaves its core idle: a fifteenth of the time.
+    Where there are as many lanes as cores, and all have a batch, each keeps to a core of its own.
+    Without that the scheduler puts two of them on one core at times: the one that holds the
+    interpreter's lock then waits for its turn on the core, and the event loop, or a lane that is
+    done, waits for the lock while the other core idles. That was a fifteenth of the cores' time.
+    With a lane idle there are cores for all, and the scheduler knows best which.
     """
 
     def __init__(self, lane: int, lanes: int) -> None:
@@ -40,6 +42,6 @@ class LaneCores:
         """
         wanted = self._all if every else self._own
         if wanted != self._now:
-            self._now = wanted
             with suppress(OSError):  # the cores of this process are others by now
                 os.sched_setaffinity(0, wanted)
+                self._now = wanted

@@ -72,7 +72,8 @@ class CloudInference:
         """Have a tail run on the timesteps that have come, in the turn of client and stream.
 
         Raises:
-            SpikeBottleNetError: why it will not; the future too.
+            SpikeBottleNetError: why it will not, where that is known at once; else the future has
+                it.
         """
         received.asked = time.monotonic()
         asked = self._worker.ask(

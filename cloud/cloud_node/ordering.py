@@ -32,12 +32,15 @@ class Turn:
 
     def __init__(self, order: "Order") -> None:
         self._order = order
-        self.finish: Finish | None = None  # once it may end
+        self.finish: Finish | None = None  # from when it may end until it has
 
     def ends(self, finish: Finish) -> None:
-        """Have it answered by ``finish`` as soon as every turn before has ended."""
-        self.finish = finish
-        self._order.go_on(self)
+        """Have it answered by ``finish``: at once, or on an ordered stream after those before."""
+        if self._order.ordered:
+            self.finish = finish
+            self._order.go_on()
+        else:
+            finish(True)
 
 
 class Order:
@@ -55,12 +58,8 @@ class Order:
             self._turns.append(turn)
         return turn
 
-    def go_on(self, turn: Turn) -> None:
-        """End this turn, or on an ordered stream all that are next and may end."""
-        if not self.ordered:
-            if turn.finish is not None:
-                turn.finish(True)
-            return
+    def go_on(self) -> None:
+        """End the turns that are next and may end."""
         while self._turns and (finish := self._turns[0].finish) is not None:
-            self._turns.popleft()
+            self._turns.popleft().finish = None  # it holds the request, which holds the turn
             self.ended |= fails_for_now(finish(not self.ended))

@@ -1,6 +1,7 @@
 """Answers on their way to one edge: those that are ready together leave in one message."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,6 +11,8 @@ from spikebottlenet.accounting.wire import WireLedger, framed_bytes, shares
 from spikebottlenet.rpc.brief import leave_out, leave_out_repeated
 from spikebottlenet.rpc.checks import with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import AnswerBatch, Open, Prediction, StreamResponse
+
+log = logging.getLogger(__name__)
 
 # A batch fits one HTTP/2 frame (16,384 bytes, RFC 9113, section 4.2), and its framing is little
 # beside it long before.
@@ -49,7 +52,7 @@ class Outgoing:
         It is kept as it is: what is written may be a brief copy.
         """
         if self._closed:
-            sent(0)
+            _say(sent, 0)
             return
         if self._opening.brief:
             response = leave_out(response, self._usual)
@@ -67,7 +70,7 @@ class Outgoing:
         """Write nothing more, whatever waits."""
         self._closed = True
         while self._waiting:
-            self._waiting.popleft().sent(0)
+            _say(self._waiting.popleft().sent, 0)
 
     async def next(self) -> Departure | None:
         """What is to be written next; None after the last.
@@ -131,4 +134,12 @@ class Outgoing:
 def _tell(together: Sequence[_Waiting], parts: Sequence[int]) -> None:
     """Tell each its share of the wire."""
     for one, share in zip(together, parts, strict=True):
-        one.sent(share)
+        _say(one.sent, share)
+
+
+def _say(sent: Sent, share: int) -> None:
+    """Tell one; a mistake of ours there costs neither the others nor the answer anything."""
+    try:
+        sent(share)
+    except Exception:
+        log.exception("an answer was not accounted")

@@ -13,19 +13,29 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import NamedTuple
 
+import grpc
+
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference
 from cloud_node.models import ServedModel
-from cloud_node.ordering import Order, Turn, fails_for_now
+from cloud_node.ordering import Finish, Order, Turn, fails_for_now
 from cloud_node.outgoing import Departure, Outgoing
 from cloud_node.received import Received
 from cloud_node.waiting import TailAnswer
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.limits import current_client
-from spikebottlenet.rpc.v1.coinference_pb2 import Drain, Open, Prediction, StreamResponse
+from spikebottlenet.rpc.v1.coinference_pb2 import (
+    Drain,
+    Failure,
+    Open,
+    Prediction,
+    StreamResponse,
+)
 
 log = logging.getLogger(__name__)
+
+_LOST = grpc.StatusCode.UNAVAILABLE.value[0]
 
 Answer = asyncio.Future[StreamResponse]
 
@@ -96,19 +106,19 @@ class Requests:
         self._out.close()
 
     def start(self, key: RequestKey, received: Received, deadline_s: float | None) -> None:
-        """Have a whole image answered in its turn, which has its credit."""
+        """Have a whole image answered in its turn; the caller has waited for :meth:`room`."""
         loop = asyncio.get_running_loop()
         request = _Request(key, received, deadline_s, self._turn(), loop.create_future())
         if not self._order.ended:
             self._cache.put(key, request.answer)
             self._unanswered[key] = request.answer
-        loop.call_soon(self._ask, request)  # once all that has come with it is known to be there
+        loop.call_soon(self._ask, request)  # what has come at the same time counts as under way
 
     def _ask(self, request: _Request) -> None:
         try:
             self._client.begin_request()
         except OverloadedError as error:
-            request.turn.ends(partial(self._give, request, error))
+            self._settle(request, error)
             return
         try:
             asked = self._inference.ask(
@@ -119,68 +129,66 @@ class Requests:
             )
         except Exception as error:
             self._client.end_request()
-            request.turn.ends(partial(self._give, request, _said_of(error)))
+            self._settle(request, _said_of(error))
         else:
             asked.add_done_callback(partial(self._answered, request))
 
     def _answered(self, request: _Request, asked: "asyncio.Future[TailAnswer]") -> None:
         self._client.end_request()
-        if asked.cancelled():  # this process ends
-            self._cache.forget(request.key, request.answer)
-            request.answer.cancel()
-            self._ended()
-            return
         outcome: Prediction | SpikeBottleNetError
         try:
             outcome = self._inference.prediction(
                 self._model, request.received, request.key.sequence, asked.result()
             )
+        except asyncio.CancelledError:
+            outcome = UnavailableError("the tail has stopped: send it to another cloud-node")
         except Exception as error:
             outcome = _said_of(error)
-        request.turn.ends(partial(self._give, request, outcome))
+        self._settle(request, outcome)
 
-    def _give(
-        self, request: _Request, outcome: Prediction | SpikeBottleNetError, in_turn: bool
-    ) -> StreamResponse:
-        """Answer a request whose turn it is."""
-        if in_turn and isinstance(outcome, Prediction):
-            response = self._respond(request.received, outcome)
-        else:
-            self._cache.forget(request.key, request.answer)
-            if isinstance(outcome, Prediction):
-                outcome = UnavailableError("one before it failed: send again from that one on")
-            response = self._refuse(request.key.sequence, outcome, sent=in_turn)
-        request.answer.set_result(response)
-        self._unanswered.pop(request.key, None)
-        return self._over_with(response)
+    def _settle(self, request: _Request, outcome: Prediction | SpikeBottleNetError) -> None:
+        """Answer a request once its turn has come."""
 
-    def repeat(self, known: Answer) -> None:
+        def give(in_turn: bool) -> StreamResponse:
+            answered: Prediction | SpikeBottleNetError = outcome
+            if not in_turn and isinstance(outcome, Prediction):
+                answered = UnavailableError("one before it failed: send again from that one on")
+            self._unanswered.pop(request.key, None)
+            try:
+                if isinstance(answered, Prediction):
+                    response = self._respond(request.received, answered)
+                else:
+                    self._cache.forget(request.key, request.answer)
+                    response = self._refuse(request.key.sequence, answered, sent=in_turn)
+            except BaseException:
+                self._cache.forget(request.key, request.answer)
+                request.answer.cancel()
+                raise
+            request.answer.set_result(response)
+            return response
+
+        self._end(request.turn, give)
+
+    def repeat(self, sequence: int, known: Answer) -> None:
         """Answer a request as it was answered before, or once it is."""
         turn = self._turn()
 
         def give(in_turn: bool) -> StreamResponse:
+            if known.cancelled():
+                lost = UnavailableError("its answer was lost inside this cloud-node: send it again")
+                return self._refuse(sequence, lost, sent=in_turn)
             response = known.result()
             if in_turn:
                 self._out.put(response)
             else:
                 self._credit.release()
-            return self._over_with(response)
+            return response
 
-        def found(_: Answer) -> None:
-            if known.cancelled():  # this process ends
-                self._ended()
-            else:
-                turn.ends(give)
-
-        known.add_done_callback(found)
+        known.add_done_callback(lambda _: self._end(turn, give))
 
     def fail(self, sequence: int, error: SpikeBottleNetError) -> None:
         """Answer a request in its turn that cannot be computed."""
-
-        def refuse(in_turn: bool) -> StreamResponse:
-            return self._over_with(self._refuse(sequence, error, sent=in_turn))
-
-        self._turn().ends(refuse)
+        self._end(self._turn(), lambda in_turn: self._refuse(sequence, error, sent=in_turn))
 
     def give_early(self, key: RequestKey, received: Received, prediction: Prediction) -> None:
         """Answer a request before all of it has come."""
@@ -213,20 +221,34 @@ class Requests:
         return response
 
     def _turn(self) -> Turn:
-        """A place among the answers; :meth:`_ended` ends it."""
+        """A place among the answers; :meth:`_end` ends it."""
         self.under_way += 1
         self._inference.under_way += 1
         self._idle.clear()
         return self._order.turn()
 
-    def _over_with(self, response: StreamResponse) -> StreamResponse:
-        """End a turn; if the stream ends with it, what it leaves unanswered may be sent again."""
-        if self._order.ordered and fails_for_now(response):
-            for key, answer in self._unanswered.items():
-                self._cache.forget(key, answer)
-            self._unanswered.clear()
-        self._ended()
-        return response
+    def _end(self, turn: Turn, give: Finish) -> None:
+        """Have a turn end with an answer.
+
+        If the stream ends with it, what that leaves unanswered may be sent again.
+        """
+
+        def finish(in_turn: bool) -> StreamResponse:
+            try:
+                response = give(in_turn)
+            except Exception:  # a mistake of ours costs this request its answer, and no other
+                log.exception("request was not answered")
+                self._credit.release()
+                response = StreamResponse(failure=Failure(code=_LOST))
+            finally:
+                self._ended()
+            if self._order.ordered and fails_for_now(response):
+                for key, answer in self._unanswered.items():
+                    self._cache.forget(key, answer)
+                self._unanswered.clear()
+            return response
+
+        turn.ends(finish)
 
     def _ended(self) -> None:
         self.under_way -= 1

@@ -28,7 +28,7 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
 from spikebottlenet.tracing import caller_context
 
 _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is ended
-_AT_A_TIME = 8  # images of one message
+_AT_A_TIME = 8  # images of one message, before other streams have their turns
 _MAX_IGNORED = 1024  # sequences whose further chunks are ignored
 
 
@@ -138,7 +138,7 @@ class Session:
             if not request.HasField("open") and not request.HasField("batch"):
                 await self._take(request, size, share)
                 if index % _AT_A_TIME == 0:
-                    await asyncio.sleep(0)  # other streams have their turns
+                    await asyncio.sleep(0)
             elif damage is None:
                 raise RequestError("a batch has more than spikes: put only those into it")
         if damage is not None:
@@ -157,7 +157,7 @@ class Session:
             if chunk.more:
                 self._ignore_rest_of(sequence)
             await self._requests.room()
-            self._requests.repeat(known)
+            self._requests.repeat(sequence, known)
             return
         received = self._partial.get(sequence)
         try:

@@ -131,12 +131,17 @@ class TailWorker:
         One that is ``alone``, no other being under way, runs here and now if it is soon done: to a
         lane and back are two wake-ups, a tenth of the tail's time.
 
+        Cancelled, it need not be computed any more.
+
         Raises:
-            OverloadedError: too many wait already, or the tail failed; this, and what else there
-                is, may be in the future.
+            OverloadedError: too many wait already.
+            UnavailableError: the worker has ended.
+
+        The future raises these, of a lone image the call:
+            OverloadedError: the tail failed.
             CorruptFrameError: its spikes cannot be decoded.
             DeadlineError: it could not be answered within ``deadline_s`` seconds.
-            UnavailableError: the worker has ended.
+            UnavailableError: the worker ended before it was computed.
         """
         now = time.monotonic()
         deadline = None if deadline_s is None else now + deadline_s
@@ -192,7 +197,7 @@ class TailWorker:
         seconds: float | None = None
         try:
             whole = batch.alone or self._limits.lanes == 1
-            cores.take(every=whole)
+            cores.take(every=whole or not batch.crowded)
             seconds = self._run(batch.group, batch.jobs, self._threads if whole else 1)
         except BaseException:
             lost = UnavailableError("the tail has stopped: send it to another cloud-node")

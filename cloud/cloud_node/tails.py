@@ -27,5 +27,6 @@ class Tails(Protocol):
         Cancelled, it need not be computed any more.
 
         Raises:
-            SpikeBottleNetError: why there are none; the future too.
+            SpikeBottleNetError: why there are none, where that is known at once; else the future
+                has it.
         """

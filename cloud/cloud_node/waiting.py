@@ -65,7 +65,7 @@ class Image(Protocol):
 class TailAnswer(NamedTuple):
     """What the tail said of one image."""
 
-    best: Scores  # not a number throughout where the tail gave none
+    best: Scores  # all or none are numbers, as a softmax makes them
     queue_us: int  # waited, microseconds
     tail_us: int  # of the batch, microseconds
     batch: int  # images in it
@@ -101,6 +101,7 @@ class Batch(NamedTuple):
     jobs: list[Job]
     too_late: list[Job]
     alone: bool  # it has every thread
+    crowded: bool  # every lane has a batch now
 
 
 class _Running(NamedTuple):
@@ -188,7 +189,7 @@ class WaitingRoom:
         """Put an image behind its sender's others."""
         queue = self._queues.get(group)
         if queue is None:
-            queue = self._queues[group] = FairQueue()
+            queue = self._queues[group] = FairQueue(self._limits.max_batch * self._limits.lanes)
         queue.push(sender, job)
 
     def take(self, lane: int, now: float) -> Batch | float:
@@ -213,8 +214,7 @@ class WaitingRoom:
         self, lane: int, group: Group, queue: FairQueue[Job], *, size: int, alone: bool, now: float
     ) -> Batch:
         model = self._cost(group, alone=alone)
-        # As long as can be with everybody still in one of the batches that run beside each other.
-        queue.turn = max(1, self._limits.max_batch * self._limits.lanes // queue.streams)
+        queue.deal()
         self._at_risk = list(queue)  # until each is in a plan or back
         plan: Plan[Job] = next_batch(queue, max_batch=size, cost=model.cost, now=now)
         self._at_risk = []
@@ -227,7 +227,8 @@ class WaitingRoom:
         if plan.batch:
             until = now + model.cost.batch_s(len(plan.batch))
             self._running[lane] = _Running(until, alone)
-        return Batch(group, plan.batch, plan.too_late, alone)
+        crowded = len(self._running) >= self._limits.lanes
+        return Batch(group, plan.batch, plan.too_late, alone, crowded)
 
     def ended(self, lane: int, batch: Batch, seconds: float | None) -> None:
         """Take a lane's batch off, and how long it took; None: it did not go through."""

@@ -154,7 +154,7 @@ class CloudLink:
     async def infer(
         self, exchange: Exchange, *, meanwhile: Callable[[], None] = lambda: None
     ) -> Prediction:
-        """Send a request and wait for its answer; ``meanwhile`` is called when it is on its way.
+        """Send a request and wait for its answer; ``meanwhile`` is called once while it waits.
 
         Raises:
             UnavailableError: the link is down.
@@ -173,7 +173,7 @@ class CloudLink:
                 answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
                 self._pending[exchange.sequence] = _Pending(exchange, answer)
                 self._put(exchange.sequence)
-                asyncio.get_running_loop().call_soon(meanwhile)  # the writer has its turn before
+                asyncio.get_running_loop().call_soon(meanwhile)  # after the writer, if it is free
                 return await answer
         except TimeoutError:
             waited = time.monotonic() - began
