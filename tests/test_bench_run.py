@@ -53,6 +53,15 @@ def test_a_quick_run_writes_a_whole_report(tmp_path: Path, bundle: Bundle) -> No
     assert (tmp_path / "bench-claims.svg").stat().st_size > 0
 
 
+def test_the_parts_about_training_measure_something(tmp_path: Path) -> None:
+    wanted = Wanted(("neuron", "train"), quick=True, out=tmp_path)
+    parts = run_bench(wanted, Console(file=io.StringIO()))
+    assert [(part.name, part.failed, len(part.tables)) for part in parts] == [
+        ("neuron", False, 1),
+        ("train", False, 1),
+    ]
+
+
 def test_every_part_is_a_command_and_part_of_all() -> None:
     commands = {command.callback.__name__ for command in app.registered_commands}
     assert set(PARTS) <= commands

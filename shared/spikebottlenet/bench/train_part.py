@@ -16,7 +16,7 @@ from spikebottlenet.bench.figures import Cell, Part, Table
 from spikebottlenet.bench.measuring import in_turns, ratios, spread, timed
 from spikebottlenet.bench.neuron_part import plain_lif
 from spikebottlenet.bench.subject import Subject
-from spikebottlenet.lab.config import Precision, Schedule
+from spikebottlenet.lab.config import Phase, Precision, Schedule
 from spikebottlenet.lab.deep_conv import deep_convolutions
 from spikebottlenet.lab.optimizers import optimizers_of
 from spikebottlenet.lab.precision import autocast, has_bfloat16
@@ -30,12 +30,8 @@ _QUICK_WIDTH = 16
 _CPU = torch.device("cpu")
 
 
-class _PlainLIF(nn.Module):
-    """The loop under autograd, in the place of ``LIF``."""
-
-    def __init__(self, params: LIFParams, timesteps: int) -> None:
-        super().__init__()
-        self.params, self.timesteps = params, timesteps
+class _PlainLIF(LIF):
+    """The loop under autograd."""
 
     def forward(self, current: torch.Tensor) -> torch.Tensor:
         """Run all timesteps of [T * B, C, H, W]."""
@@ -46,7 +42,7 @@ def _with_plain_neurons(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, child in parent.named_children():
             if isinstance(child, LIF):
-                setattr(parent, name, _PlainLIF(child.params, child.timesteps))
+                setattr(parent, name, _PlainLIF(child.params, timesteps=child.timesteps))
 
 
 def _step(
@@ -68,7 +64,8 @@ def _step(
     else:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its types
         images = images.contiguous(memory_format=torch.channels_last)
-    optimizers = optimizers_of(network, Schedule(phases=()), precision)
+    schedule = Schedule(phases=(Phase(epochs=1, side=architecture.side),))
+    optimizers = optimizers_of(network, schedule, precision)
 
     def run() -> None:
         products = deep_convolutions(network, _CPU) if deep and not plain else nullcontext()
