@@ -45,12 +45,28 @@ def test_other_numbers_of_lanes_are_left_to_the_scheduler(
     assert asked == []
 
 
+def test_cores_that_are_taken_away_meanwhile_stay_so(
+    asked: list[set[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores = LaneCores(2, 3)
+    cores.take(every=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {3, 5})
+    cores.take(every=True)
+    cores.take(every=False)
+    assert asked == [{8}, {3, 5}]
+
+
 def test_a_system_that_allows_none_of_it_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    tried = []
+
+    def refuse(*of: object) -> None:
+        tried.append(of)
         raise PermissionError(1, "Operation not permitted")
 
     for name in ("setpriority", "sched_getaffinity", "sched_setaffinity"):
         monkeypatch.setattr(os, name, refuse)
     LaneCores(0, 2).take(every=False)
+    assert len(tried) == 2
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     LaneCores(0, 2).take(every=False)
+    assert len(tried) == 4

@@ -23,25 +23,23 @@ class LaneCores:
     """
 
     def __init__(self, lane: int, lanes: int) -> None:
-        self._all: frozenset[int] = frozenset()
-        self._own: frozenset[int] = frozenset()
-        self._now: frozenset[int] = frozenset()
-        if not _LINUX:
-            return
-        with suppress(OSError):  # a sandbox may not let it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LANES_NICE)
-        with suppress(OSError):
-            self._now = self._all = self._own = frozenset(os.sched_getaffinity(0))
-        if 1 < lanes == len(self._all):
-            self._own = frozenset(sorted(self._all)[lane : lane + 1])
+        self._lane, self._lanes = lane, lanes
+        self._own = False  # it keeps to one
+        if _LINUX:
+            with suppress(OSError):  # a sandbox may not let it
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LANES_NICE)
 
     def take(self, *, every: bool) -> None:
         """Run on this lane's core from now on, or on ``every`` one.
 
         Threads that an engine starts run where the lane does that starts them.
         """
-        wanted = self._all if every else self._own
-        if wanted != self._now:
-            with suppress(OSError):  # the cores of this process are others by now
-                os.sched_setaffinity(0, wanted)
-                self._now = wanted
+        if not _LINUX or self._own != every:  # it is so already
+            return
+        with suppress(OSError):
+            # Those of the first thread, as nothing narrows them but whoever runs this process.
+            cores = sorted(os.sched_getaffinity(os.getpid()))
+            own = not every and 1 < self._lanes == len(cores)
+            if own is not self._own:
+                os.sched_setaffinity(0, cores[self._lane : self._lane + 1] if own else cores)
+                self._own = own
