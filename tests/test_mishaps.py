@@ -54,8 +54,8 @@ async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
     tail = BrokenOnce()
     async with TailWorker(BatchLimits(max_batch=4, max_waiting=8)).running() as worker:
         with pytest.raises(OverloadedError, match="no such luck"):
-            await worker.classify(tail, image, deadline_s=None)  # type: ignore[arg-type]
-        answer = await worker.classify(tail, image, deadline_s=None)  # type: ignore[arg-type]
+            await worker.ask(tail, image, deadline_s=None)  # type: ignore[arg-type]
+        answer = await worker.ask(tail, image, deadline_s=None)  # type: ignore[arg-type]
         assert len(answer.best) == 3
         await worker.alive()
 

@@ -218,9 +218,7 @@ async def test_one_client_does_not_take_the_places_of_another() -> None:
     async with TailWorker(limits).running() as worker:
 
         def ask(client: str) -> "asyncio.Task[object]":
-            sender = Sender(client)
-            asking = worker.classify(tail, Image(SPIKES), deadline_s=None, sender=sender)  # type: ignore[arg-type]
-            return asyncio.create_task(asking)
+            return asyncio.create_task(send(worker, tail, client=client))  # type: ignore[arg-type]
 
         first = ask("greedy")
         assert await asyncio.to_thread(begun.wait, 30)  # it runs, and waits no more
@@ -318,7 +316,7 @@ async def send(
     deadline_s: float | None = None,
 ) -> object:
     image = Image(spikes, broken)
-    return await worker.classify(tail, image, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
+    return await worker.ask(tail, image, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
 
 
 class QuickTail:
@@ -337,7 +335,7 @@ class QuickTail:
 
 
 async def ask_alone(worker: TailWorker, tail: QuickTail, deadline_s: float | None = None) -> object:
-    return await worker.classify(tail, Image(SPIKES), deadline_s=deadline_s, alone=True)  # type: ignore[arg-type]
+    return await worker.ask(tail, Image(SPIKES), deadline_s=deadline_s, alone=True)  # type: ignore[arg-type]
 
 
 async def test_a_lone_image_runs_on_the_loop_once_it_is_known_to_be_soon_done() -> None:
@@ -349,7 +347,7 @@ async def test_a_lone_image_runs_on_the_loop_once_it_is_known_to_be_soon_done() 
                 break
             await asyncio.sleep(0.01)
         await ask_alone(worker, tail)
-        await worker.classify(tail, Image(SPIKES), deadline_s=None)  # type: ignore[arg-type]
+        await worker.ask(tail, Image(SPIKES), deadline_s=None)  # type: ignore[arg-type]
         assert tail.threads == ["tail", here, "tail"]
         assert worker.batches == {1: 3}
         with pytest.raises(DeadlineError):

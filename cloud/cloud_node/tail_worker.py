@@ -100,23 +100,6 @@ class TailWorker:
             self._changed.notify_all()
         await asyncio.gather(*pings)
 
-    async def classify(
-        self,
-        tail: TailEngine,
-        image: Image,
-        *,
-        deadline_s: float | None,
-        sender: Sender = _NOBODY,
-        alone: bool = False,
-    ) -> TailAnswer:
-        """The answer to :meth:`ask`.
-
-        Raises:
-            SpikeBottleNetError: as there.
-        """
-        asked = self.ask(tail, image, deadline_s=deadline_s, sender=sender, alone=alone)
-        return await asked
-
     def ask(
         self,
         tail: TailEngine,
