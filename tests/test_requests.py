@@ -81,14 +81,14 @@ class Stream:
     async def send(self, sequence: int) -> Received:
         received = Received(CODEC)
         await self.requests.room()
-        self.requests.start(RequestKey(STREAM, sequence), received, None)
+        self.requests.start(sequence, received, None)
         await asyncio.sleep(0)
         return received
 
     async def said(self) -> StreamResponse:
         """What is written next."""
         async with asyncio.timeout(5):
-            departure = await self.requests.departure()
+            departure = await self.requests.out.next()
         assert departure is not None
         self.requests.written(departure)
         return departure.message
@@ -220,7 +220,7 @@ async def test_what_an_ordered_stream_leaves_unanswered_may_be_sent_again() -> N
 async def test_a_stream_that_was_closed_is_answered_into_the_cache_and_accounted() -> None:
     one = Stream(ordered=False)
     await one.send(1)
-    one.requests.close()
+    one.requests.out.close()
     one.inference.asked[0].set_result(ANSWER)
     async with asyncio.timeout(5):
         await one.requests.all_answered()

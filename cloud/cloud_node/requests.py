@@ -9,7 +9,6 @@ which never reads holds ``max_in_flight`` answers and no more.
 import asyncio
 import logging
 import uuid
-from collections.abc import Coroutine
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +25,6 @@ from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
-    Drain,
     Failure,
     Open,
     Prediction,
@@ -67,7 +65,7 @@ class Requests:
         self._inference = inference
         self._client = current_client()
         self._cache = cache
-        self._out = Outgoing(opening, ledger, inference.usual(model))
+        self.out = Outgoing(opening, ledger, inference.usual(model))
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
         self._order = Order(ordered=opening.ordered)
         self._unanswered: dict[RequestKey, Answer] = {}
@@ -79,35 +77,26 @@ class Requests:
         """Wait until one more answer may be on its way."""
         await self._credit.acquire()
 
-    def departure(self) -> Coroutine[None, None, Departure | None]:
-        """What is to be written next; None after the last."""
-        return self._out.next()
-
     def written(self, departure: Departure) -> bool:
         """Give the places of its answers back; whether the stream goes on."""
         for _ in range(departure.answers):
             self._credit.release()
         return not (self._order.ordered and fails_for_now(departure.last))
 
-    def drain(self) -> None:
-        """Tell the edge to send nothing new."""
-        self._out.put(StreamResponse(drain=Drain()))
-
     async def all_answered(self) -> None:
         """Wait until none is under way."""
         await self._idle.wait()
 
-    def complete(self) -> None:
-        """Say that no more come."""
-        self._out.complete()
+    def known(self, sequence: int) -> Answer | None:
+        """The answer to come or already there, of this stream or one before it."""
+        return self._cache.get(self._key(sequence))
 
-    def close(self) -> None:
-        """Write nothing more, whatever is answered yet."""
-        self._out.close()
+    def _key(self, sequence: int) -> RequestKey:
+        return RequestKey(self._stream_id, sequence)
 
-    def start(self, key: RequestKey, received: Received, deadline_s: float | None) -> None:
+    def start(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Have a whole image answered in its turn; the caller has waited for :meth:`room`."""
-        loop = asyncio.get_running_loop()
+        loop, key = asyncio.get_running_loop(), self._key(sequence)
         request = _Request(key, received, deadline_s, self._turn(), loop.create_future())
         if not self._order.ended:
             self._cache.put(key, request.answer)
@@ -179,7 +168,7 @@ class Requests:
                 return self._refuse(sequence, lost, sent=in_turn)
             response = known.result()
             if in_turn:
-                self._out.put(response)
+                self.out.put(response)
             else:
                 self._credit.release()
             return response
@@ -190,10 +179,10 @@ class Requests:
         """Answer a request in its turn that cannot be computed."""
         self._end(self._turn(), lambda in_turn: self._refuse(sequence, error, sent=in_turn))
 
-    def give_early(self, key: RequestKey, received: Received, prediction: Prediction) -> None:
+    def give_early(self, received: Received, prediction: Prediction) -> None:
         """Answer a request before all of it has come."""
         answer: Answer = asyncio.get_running_loop().create_future()
-        self._cache.put(key, answer)
+        self._cache.put(self._key(prediction.sequence), answer)
         answer.set_result(self._respond(received, prediction))
 
     def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
@@ -208,14 +197,14 @@ class Requests:
                 wire_bytes_down=wire_bytes,
             )
 
-        self._out.put(response, sent)
+        self.out.put(response, sent)
         return response
 
     def _refuse(self, sequence: int, error: SpikeBottleNetError, *, sent: bool) -> StreamResponse:
         failure = self._inference.refuse(f"{self._name}/{sequence}", sequence, error)
         response = StreamResponse(failure=failure)
         if sent:
-            self._out.put(response)
+            self.out.put(response)
         else:
             self._credit.release()
         return response

@@ -10,6 +10,7 @@ import grpc.aio
 from cloud_node.answers import AnswerCache
 from cloud_node.inference import CloudInference
 from cloud_node.received import gather_frames
+from cloud_node.requests import Requests
 from cloud_node.session import Session
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle, file_digest
@@ -121,7 +122,8 @@ class CloudService(CoInferenceServicer):
                 f"stream_id has {len(first.open.stream_id)} bytes, wanted {_STREAM_ID_BYTES}: "
                 "send a UUIDv7"
             )
-        session = Session(first.open, model, self._inference, self._cache, self._ledger)
+        whole = Requests(first.open, model, self._inference, self._cache, self._ledger)
+        session = Session(first.open, model, self._inference, whole, self._ledger)
         client = current_client().name
         self._sessions.add(session)
         self.streams[client] += 1

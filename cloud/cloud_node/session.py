@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference
 from cloud_node.models import ServedModel
 from cloud_node.outgoing import BATCH_BYTES
@@ -20,6 +19,7 @@ from spikebottlenet.rpc.chances import CERTAIN
 from spikebottlenet.rpc.checks import frame_context, verify_check, with_check
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Accepted,
+    Drain,
     Open,
     RequestBatch,
     StreamRequest,
@@ -40,15 +40,14 @@ class Session:
         opening: Open,
         model: ServedModel,
         inference: CloudInference,
-        cache: AnswerCache,
+        requests: Requests,
         ledger: WireLedger,
     ) -> None:
         self.model = model
         self._open = opening
         self._inference = inference
-        self._cache = cache
+        self._requests = requests
         self._ledger = ledger
-        self._requests = Requests(opening, model, inference, cache, ledger)
         self._last = self._before = 0  # sequences, on an ordered stream
         self._partial: dict[int, Received] = {}
         self._over: dict[int, None] = {}  # answered early or failed, with chunks that may follow
@@ -58,7 +57,7 @@ class Session:
         """Tell the edge to send nothing new."""
         if not self._draining:
             self._draining = True
-            self._requests.drain()
+            self._requests.out.put(StreamResponse(drain=Drain()))
 
     async def responses(
         self, requests: AsyncIterator[StreamRequest | None]
@@ -81,17 +80,14 @@ class Session:
         reading = asyncio.create_task(self._read(requests))
         try:
             while True:
-                if self._draining and not self._requests.under_way:
-                    try:
-                        departure = await asyncio.wait_for(
-                            self._requests.departure(), _DRAIN_QUIET_S
-                        )
-                    except TimeoutError:
-                        if self._requests.under_way or self._partial:
-                            continue  # what was sent is still answered
-                        return
-                else:
-                    departure = await self._requests.departure()
+                quiet = self._draining and not self._requests.under_way
+                wait_s = _DRAIN_QUIET_S if quiet else None
+                try:
+                    departure = await asyncio.wait_for(self._requests.out.next(), wait_s)
+                except TimeoutError:
+                    if self._requests.under_way or self._partial:  # what was sent is still answered
+                        continue
+                    return
                 if departure is None:
                     break
                 yield departure.message
@@ -99,7 +95,7 @@ class Session:
                     return
             await reading
         finally:
-            self._requests.close()
+            self._requests.out.close()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
@@ -116,7 +112,7 @@ class Session:
                     await self._take(request, message_bytes, wire_bytes)
             await self._requests.all_answered()
         finally:
-            self._requests.complete()
+            self._requests.out.complete()
 
     async def _take_batch(self, batch: RequestBatch, message_bytes: int) -> None:
         """Take requests that came in one message, as if each had come by itself."""
@@ -152,7 +148,7 @@ class Session:
             if not chunk.more:
                 self._over.pop(sequence)
             return
-        known = self._cache.get(RequestKey(self._open.stream_id, sequence))
+        known = self._requests.known(sequence)
         if known is not None:
             if chunk.more:
                 self._ignore_rest_of(sequence)
@@ -177,8 +173,7 @@ class Session:
         if not chunk.more:
             del self._partial[sequence]
             await self._requests.room()
-            key = RequestKey(self._open.stream_id, sequence)
-            self._requests.start(key, received, deadline_s)
+            self._requests.start(sequence, received, deadline_s)
         elif self._inference.settings.enough_confidence < 1 and not self._open.ordered:
             await self._try_early(sequence, received, deadline_s)
 
@@ -223,8 +218,7 @@ class Session:
         prediction.enough = True
         await self._requests.room()
         self._ignore_rest_of(sequence)  # which an edge that listens does not send
-        key = RequestKey(self._open.stream_id, sequence)
-        self._requests.give_early(key, received, prediction)
+        self._requests.give_early(received, prediction)
 
     def _ignore_rest_of(self, sequence: int) -> None:
         self._partial.pop(sequence, None)

@@ -223,7 +223,7 @@ class TailWorker:
             if not jobs:
                 return None
             started = time.monotonic()
-            spikes = np.stack(decoded).swapaxes(0, 1)
+            spikes = np.stack(decoded, axis=1)
             best = best_of_each(group.tail.classify(spikes, threads=threads))
             tail_s = time.monotonic() - started
             outcomes: list[_Outcome] = [

@@ -136,7 +136,7 @@ class Answering:
         sent = time.monotonic()
         missing = ""
         try:
-            prediction = await model.link.infer(exchange, meanwhile=encoded.count)
+            prediction = await model.link.infer(exchange)
             if max(prediction.classes) >= len(model.bundle.manifest.class_names):
                 raise UnavailableError("the cloud's answer is of another model's classes")
             if max(prediction.chances) > CERTAIN:

@@ -151,10 +151,8 @@ class CloudLink:
         request = bound_request(self._stream_id, self._sequence, frame, traceparent=traceparent)
         return Exchange(self._sequence, f"{self.name}/{self._sequence}", request, deadline)
 
-    async def infer(
-        self, exchange: Exchange, *, meanwhile: Callable[[], None] = lambda: None
-    ) -> Prediction:
-        """Send a request and wait for its answer; ``meanwhile`` is called once while it waits.
+    async def infer(self, exchange: Exchange) -> Prediction:
+        """Send a request and wait for its answer.
 
         Raises:
             UnavailableError: the link is down.
@@ -173,7 +171,6 @@ class CloudLink:
                 answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
                 self._pending[exchange.sequence] = _Pending(exchange, answer)
                 self._put(exchange.sequence)
-                asyncio.get_running_loop().call_soon(meanwhile)  # after the writer, if it is free
                 return await answer
         except TimeoutError:
             waited = time.monotonic() - began

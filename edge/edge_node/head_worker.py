@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -48,15 +47,6 @@ class EncodedImage:
     head_ms: float
     encode_ms: float
     began: "Began"
-
-    @cached_property
-    def fired(self) -> int:
-        """Spikes that fired."""
-        return int(self.spikes.sum())
-
-    def count(self) -> None:
-        """Find out now what is to be known of it only once it is answered."""
-        _ = self.fired
 
 
 class Began(NamedTuple):

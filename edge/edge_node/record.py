@@ -74,7 +74,7 @@ def make_record(
     total_ms: float,
 ) -> InferenceRecord:
     """Answer and accounting of one image."""
-    manifest, spikes = bundle.manifest, encoded.fired
+    manifest, spikes = bundle.manifest, int(encoded.spikes.sum())
     names = manifest.class_names
     top5 = tuple(LabelScore(names[s.class_index], s.probability) for s in answer.best)
     return InferenceRecord(

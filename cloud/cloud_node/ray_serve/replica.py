@@ -72,10 +72,9 @@ class TailReplica:
             shape = (timesteps, *tuple(model.codec.shape)[1:])
             bits = [np.frombuffer(jobs[index].spikes, np.uint8) for index in together]
             spikes = [np.unpackbits(b, count=int(np.prod(shape))).reshape(shape) for b in bits]
-            together_spikes = np.stack(spikes).swapaxes(0, 1)
-            best = best_of_each(model.tail.classify(together_spikes, threads=self._threads))
+            rows = model.tail.classify(np.stack(spikes, axis=1), threads=self._threads)
             tail_us = round(1e6 * (time.monotonic() - started))
-            for index, scores in zip(together, best, strict=True):
+            for index, scores in zip(together, best_of_each(rows), strict=True):
                 queue_us = round(1e6 * (started - jobs[index].arrived))
                 answers[index] = TailAnswer(scores, queue_us, tail_us, len(together))
         return [answers[index] for index in range(len(jobs))]
