@@ -36,9 +36,9 @@ class Job:
     arrived: float = 0.0
 
 
-def queued(*names: str, room: int = 1) -> FairQueue[Job]:
+def queued(*names: str, turn: int = 1) -> FairQueue[Job]:
     """A queue of jobs; ``a1.x`` is client a's stream 1."""
-    queue: FairQueue[Job] = FairQueue(room)
+    queue: FairQueue[Job] = FairQueue(turn)
     for name in names:
         queue.push(Sender(name[0], name[1].encode()), Job(name))
     return queue
@@ -51,77 +51,87 @@ def test_clients_take_turns_and_so_do_their_streams() -> None:
 
 
 def test_one_image_waits_a_turn_and_not_five_hundred() -> None:
-    queue = queued(*["a1"] * 500)
-    assert queue.ahead_of(Sender("b", b"1")) == 1
-    assert queue.ahead_of(Sender("a", b"2")) == 1
-    assert queue.ahead_of(Sender("a", b"1")) == 500
+    queue = queued(*["a1"] * 500, turn=16)
+    queue.pop()  # the turn has begun
+    assert queue.ahead_of(Sender("b", b"1")) == 15
+    assert queue.ahead_of(Sender("a", b"2")) == 15
+    assert queue.ahead_of(Sender("a", b"1")) == 499
+    queue.push(Sender("b", b"1"), Job("b"))
+    assert [queue.pop().name for _ in range(16)] == ["a1"] * 15 + ["b"]
 
 
 senders = st.builds(Sender, st.sampled_from("abc"), st.sampled_from([b"1", b"2"]))
 
 
-def test_a_turn_is_of_several_images_while_everybodys_fit_into_the_room() -> None:
-    names = ("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1")
-    for room, order in (
-        (3, ["a1", "b1", "a2", "b1", "a1", "b1", "a2", "b1", "a1"]),
-        # Two clients, of which one has two streams: four turns until all have had theirs.
-        (8, ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]),
-    ):
-        queue = queued(*names, room=room)
-        queue.deal()
-        assert [queue.pop().name for _ in range(len(queue))] == order
+def test_a_turn_is_of_several_images() -> None:
+    queue = queued("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1", turn=2)
+    order = ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]
+    assert [queue.pop().name for _ in range(len(queue))] == order
 
 
-def test_turns_are_dealt_anew_as_streams_come_and_go() -> None:
-    queue = queued(*["a1"] * 12, room=8)
-    queue.deal()
-    assert queue.ahead_of(Sender("b")) == 4  # and not the eight of a turn alone
-    assert [queue.pop().name for _ in range(3)] == ["a1"] * 3
-    queue.push(Sender("b"), Job("b"))
-    queue.deal()
-    assert [queue.pop().name for _ in range(3)] == ["a1", "b", "a1"]
+def test_a_stream_that_comes_passes_those_that_had_a_turn() -> None:
+    queue = queued(*["a1"] * 6, *["b1"] * 6, turn=2)
+    assert [queue.pop().name for _ in range(5)] == ["a1", "a1", "b1", "b1", "a1"]
     queue.push(Sender("c"), Job("c"))
-    queue.deal()
-    assert [queue.pop().name for _ in range(8)] == ["a1"] * 3 + ["c"] + ["a1"] * 4
+    assert [queue.pop().name for _ in range(4)] == ["a1", "c", "b1", "b1"]
 
 
-@given(st.lists(senders), senders, st.integers(1, 24))
+def test_one_that_sends_an_image_at_a_time_passes_others_once() -> None:
+    queue = queued(*["a1"] * 4, *["b1"] * 4)
+    order = []
+    for _ in range(4):
+        queue.push(Sender("c"), Job("c"))
+        order += [queue.pop().name for _ in range(3)]
+    assert order == ["a1", "b1", "c"] * 4
+
+
+@given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24))
 def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
-    waiting: list[Sender], late: Sender, room: int
+    steps: list[Sender | None], late: Sender, turn: int
 ) -> None:
-    queue: FairQueue[Job] = FairQueue(room)
-    for sender in waiting:
-        queue.push(sender, Job())
+    queue: FairQueue[Job] = FairQueue(turn)
+    waiting = 0
+    for step in steps:
+        if step is not None:
+            queue.push(step, Job())
+            waiting += 1
+        elif waiting:
+            queue.pop()
+            waiting -= 1
+    assert len(queue) == len(list(queue)) == waiting
     foretold = queue.ahead_of(late)
     queue.push(late, Job("late"))
-    queue.deal()
     order = [queue.pop().name for _ in range(len(queue))]
-    assert len(order) == len(waiting) + 1
+    assert len(order) == waiting + 1
     assert order.index("late") <= foretold
 
 
-@given(st.lists(st.one_of(senders, st.none()), max_size=60), senders)
-def test_the_place_foretold_is_that_of_counting_all_others(
-    steps: list[Sender | None], late: Sender
-) -> None:
-    queue: FairQueue[Job] = FairQueue()
-    held: Counter[Sender] = Counter()
-    for number, step in enumerate(steps):
+@given(st.lists(st.none() | senders, max_size=200), st.integers(1, 8))
+def test_nobody_has_two_turns_while_another_waits(steps: list[Sender | None], turn: int) -> None:
+    queue: FairQueue[Job] = FairQueue(turn)
+    waits: Counter[str] = Counter()
+    since: dict[str, Counter[str]] = {}  # what others have had since a client waits
+    for step in steps:
         if step is not None:
-            queue.push(step, Job(f"{step.client}{step.stream.decode()}.{number}"))
-            held[step] += 1
-        elif len(queue):
-            name = queue.pop().name
-            held[Sender(name[0], name[1].encode())] -= 1
-    turn = held[late] + 1
-    own = turn - 1
-    clients: Counter[str] = Counter()
-    for sender, count in held.items():
-        clients[sender.client] += count
-        if sender.client == late.client and sender != late:
-            own += min(count, turn)
-    others = [count for client, count in clients.items() if client != late.client]
-    assert queue.ahead_of(late) == own + sum(min(count, own + 1) for count in others)
+            queue.push(step, Job(step.client))
+            waits[step.client] += 1
+            since.setdefault(step.client, Counter())
+        elif waits.total():
+            client = queue.pop().name
+            waits[client] -= 1
+            for had in since.values():
+                had[client] += 1
+            del since[client]
+            if waits[client]:
+                since[client] = Counter()
+            assert all(count <= 2 * turn for had in since.values() for count in had.values())
+
+
+def test_at_the_end_of_a_long_queue_others_are_taken_to_go_on_sending() -> None:
+    queue = queued(*["a1"] * 9, "b1", "b1", "c1")
+    # Nine of its own; of b, which has two, as many as have gone by then; of c the one there is.
+    assert queue.ahead_of(Sender("a", b"1")) == 9 + 10 + 1
+    assert queue.ahead_of(Sender("c", b"1")) == 1 + 2 + 2
 
 
 def fitted(measured: list[Measured]) -> Cost:
@@ -583,20 +593,10 @@ async def test_an_image_alone_has_every_thread_and_a_crowd_is_dealt_to_the_lanes
         await worker.alive()
 
 
-@pytest.mark.parametrize(
-    ("streams", "batches"),
-    [
-        ("ab", ["aaaa", "bbbb", "aaaa", "bbbb"]),
-        ("abcd", ["aabb", "ccdd", "aabb", "ccdd"]),
-        ("abcdefgh", ["abcd", "efgh", "abcd", "efgh"]),
-    ],
-)
-async def test_a_streams_images_go_together_with_everybody_still_in_the_batches_side_by_side(
-    streams: str, batches: list[str]
-) -> None:
+async def test_a_streams_images_go_together() -> None:
     room, group = WaitingRoom(BatchLimits(max_batch=4, lanes=2)), Group(GatedTail(), 2, 8)
     whose: dict[asyncio.Future[TailAnswer], str] = {}
-    for name in streams * (16 // len(streams)):
+    for name in "abcd" * 4:
         answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         whose[answer] = name
         waiting = WaitingJob(Image(SPIKES), 0.0, None, answer)
@@ -608,7 +608,7 @@ async def test_a_streams_images_go_together_with_everybody_still_in_the_batches_
             assert isinstance(batch, Batch)
             taken.append("".join(whose[job.answer] for job in batch.jobs))
             room.ended(lane, batch, None)
-    assert taken == batches
+    assert taken == ["aaaa", "bbbb", "cccc", "dddd"]
 
 
 async def test_a_policy_that_fails_leaves_nobody_without_an_answer(

@@ -7,9 +7,8 @@ that has a single image by a turn, not by 500.
 
 import math
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from cloud_node.cost import Cost
@@ -39,57 +38,114 @@ class Waiting(Protocol):
 
 
 J = TypeVar("J", bound=Waiting)
+K = TypeVar("K", bound=Hashable)
 
 
-class _Turns:
-    """How many of several queues have a first image, a second one, and so on.
+class _Turns(Generic[K]):
+    """Whose turn it is among some queues: one that comes has its first turn before all that had
+    theirs, and then is one of them.
 
-    So what others have before somebody's n-th turn is a sum over n turns, not over all others.
+    A queue that is emptied in its turn stays one of them until its next turn has passed. Or one
+    that sends an image at a time would be new with each of them, and pass all others.
+
+    Source: the two lists of FQ-CoDel (RFC 8290, section 4.2), with turns of so many images.
     """
 
     def __init__(self) -> None:
-        self._having: list[int] = []  # by turn, from the first on
+        self._new: OrderedDict[K, None] = OrderedDict()  # none is empty
+        self._old: OrderedDict[K, None] = OrderedDict()
+        self._now: K | None = None  # whose turn has begun
+        self._used = 0  # images of it
 
-    def added(self, length: int) -> None:
+    def joins(self, key: K) -> None:
+        """A queue has an image and had none."""
+        if key not in self._old:
+            self._new[key] = None
+
+    def next(self, waits: Callable[[K], bool]) -> K:
+        """Whose turn it is, of those for which ``waits`` is true.
+
+        Raises:
+            StopIteration: none waits.
+        """
+        if self._now is not None:
+            return self._now
+        while not self._new and not waits(first := next(iter(self._old))):
+            del self._old[first]
+        self._now = next(iter(self._new or self._old))
+        return self._now
+
+    def taken(self, key: K, *, turn: int, empty: bool) -> None:
+        """The one whose turn it is has given an image, of ``turn`` that it gives at a time."""
+        self._used += 1
+        if self._used < turn and not empty:
+            return
+        self._new.pop(key, None)
+        self._old[key] = None
+        self._old.move_to_end(key)
+        self._now, self._used = None, 0
+
+    def before_new(self, turn: int) -> int:
+        """Images before the first one of a queue that comes now, at most."""
+        turns = len(self._new) + (self._now is not None and self._now not in self._new)
+        return turn * turns - self._used
+
+    def is_new(self, key: K) -> bool:
+        """Whether it would have a turn before those that had theirs."""
+        return key not in self._old and key not in self._new
+
+
+class _Lengths:
+    """How many of several queues are of one image at least, and of several."""
+
+    def __init__(self) -> None:
+        self._some = self._several = 0
+
+    def grown(self, length: int) -> None:
         """A queue has grown to this length."""
-        if length > len(self._having):
-            self._having.append(0)
-        self._having[length - 1] += 1
+        self._some += length == 1
+        self._several += length == 2
 
-    def taken(self, length: int) -> None:
+    def shrunk(self, length: int) -> None:
         """A queue has shrunk from this length."""
-        self._having[length - 1] -= 1
-        while self._having and not self._having[-1]:
-            self._having.pop()
+        self._some -= length == 1
+        self._several -= length == 2
 
-    @property
-    def longest(self) -> int:
-        """Of the queues."""
-        return len(self._having)
+    def before(self, place: int, *, turn: int, own: int, waiting: int) -> int:
+        """Images of others that go before somebody's image at that place (from 1), at most.
 
-    def before(self, turn: int) -> int:
-        """Images of the first so many turns."""
-        return sum(islice(self._having, turn))
+        ``own`` is how many that somebody has, ``waiting`` how many all others have. Those with
+        several are taken to go on sending: until the end of a long queue has its turn they have as
+        many more.
+        """
+        some, several = self._some - (own > 0), self._several - (own > 1)
+        of_turns = -(-place // turn) * turn
+        there = min(waiting, some + several * (of_turns - 1))
+        return max(there, some + several * (place - 1))
+
+
+@dataclass
+class _Client(Generic[J]):
+    """One client's images."""
+
+    streams: dict[bytes, deque[J]] = field(default_factory=dict)  # none is empty
+    turns: _Turns[bytes] = field(default_factory=_Turns)
+    lengths: _Lengths = field(default_factory=_Lengths)
+    held: int = 0
 
 
 class FairQueue(Generic[J]):
-    """Images of one group; clients take turns, and so do the streams of each.
+    """Images of one group; clients take turns of ``turn`` images, and so do the streams of each.
 
-    A turn, of a client as of a stream, is one image, or several while everybody's turns still fit
-    into ``room`` images, those of the batches that run side by side: what goes through together of
-    one stream is answered in one message.
+    What goes through together of one stream is answered in one message. So a turn may be as long as
+    a batch: one that waits for its next turn has sent more than one turn's images of late.
     """
 
-    def __init__(self, room: int = 1) -> None:
-        self._room = room
-        self._turn = 1  # images
-        self._of_turn = 0  # that the first client has had of its turn
-        self._of_stream: dict[str, int] = {}  # the first stream of each client, of its turn
-        self._streams = _Turns()  # clients by how many streams they have here
-        self._clients: OrderedDict[str, OrderedDict[bytes, deque[J]]] = OrderedDict()
-        self._held: dict[str, int] = {}
-        self._by_client = _Turns()
-        self._by_stream: dict[str, _Turns] = {}  # of each client
+    def __init__(self, turn: int = 1) -> None:
+        self._turn = turn
+        self._clients: dict[str, _Client[J]] = {}  # none is empty
+        self._turns: _Turns[str] = _Turns()
+        self._lengths = _Lengths()
         self._size = 0
 
     def __len__(self) -> int:
@@ -97,28 +153,24 @@ class FairQueue(Generic[J]):
 
     def held(self, client: str) -> int:
         """Images of this client that wait."""
-        return self._held.get(client, 0)
+        of = self._clients.get(client)
+        return of.held if of else 0
 
     def push(self, sender: Sender, job: J) -> None:
         """Put an image behind its sender's others."""
-        streams = self._clients.setdefault(sender.client, OrderedDict())
-        jobs = streams.get(sender.stream)
+        client = self._clients.get(sender.client)
+        if client is None:
+            client = self._clients[sender.client] = _Client()
+            self._turns.joins(sender.client)
+        jobs = client.streams.get(sender.stream)
         if jobs is None:
-            jobs = streams[sender.stream] = deque()
-            self._streams.added(len(streams))
+            jobs = client.streams[sender.stream] = deque()
+            client.turns.joins(sender.stream)
         jobs.append(job)
-        held = self._held[sender.client] = self._held.get(sender.client, 0) + 1
-        self._by_stream.setdefault(sender.client, _Turns()).added(len(jobs))
-        self._by_client.added(held)
+        client.held += 1
+        client.lengths.grown(len(jobs))
+        self._lengths.grown(client.held)
         self._size += 1
-
-    def deal(self) -> None:
-        """Fit the length of a turn to who waits now."""
-        self._turn = self._fitting(len(self._clients), self._streams.longest)
-
-    def _fitting(self, clients: int, streams: int) -> int:
-        """Images of a turn with so many clients, and so many streams of the one that has most."""
-        return max(1, self._room // max(1, clients * streams))
 
     def pop(self) -> J:
         """Take the image whose turn it is.
@@ -126,61 +178,49 @@ class FairQueue(Generic[J]):
         Raises:
             StopIteration: none waits.
         """
-        client, streams = next(iter(self._clients.items()))
-        stream, jobs = next(iter(streams.items()))
-        self._by_stream[client].taken(len(jobs))
-        self._by_client.taken(self._held[client])
+        name = self._turns.next(self._clients.__contains__)
+        client = self._clients[name]
+        stream = client.turns.next(client.streams.__contains__)
+        jobs = client.streams[stream]
+        client.lengths.shrunk(len(jobs))
+        self._lengths.shrunk(client.held)
         job = jobs.popleft()
+        client.held -= 1
         self._size -= 1
-        self._held[client] -= 1
-        self._end_turns(client, stream)
+        if not jobs:
+            del client.streams[stream]
+        client.turns.taken(stream, turn=self._turn, empty=not jobs)
+        if not client.held:
+            del self._clients[name]
+        self._turns.taken(name, turn=self._turn, empty=not client.held)
         return job
 
-    def _end_turns(self, client: str, stream: bytes) -> None:
-        """Whoever has had its turn is the last now, and whoever has nothing more is gone."""
-        streams = self._clients[client]
-        of_stream = self._of_stream.get(client, 0) + 1
-        self._of_turn += 1
-        if not streams[stream]:
-            self._streams.taken(len(streams))
-            del streams[stream]
-            of_stream = 0
-        elif of_stream >= self._turn:
-            streams.move_to_end(stream)
-            of_stream = 0
-        self._of_stream[client] = of_stream
-        if not streams:
-            del self._clients[client], self._held[client]
-            del self._by_stream[client], self._of_stream[client]
-            self._of_turn = 0
-        elif self._of_turn >= self._turn:
-            self._clients.move_to_end(client)
-            self._of_turn = 0
-
     def ahead_of(self, sender: Sender) -> int:
-        """Images that would go before one more of this sender's, or with the same turn."""
-        queues = self._clients.get(sender.client)
-        mine = len(queues.get(sender.stream, ())) if queues else 0
-        held = self._held.get(sender.client, 0)
-        own_streams = len(queues or ()) + (mine == 0)
-        clients = len(self._clients) + (queues is None)
-        turn = self._fitting(clients, max(self._streams.longest, own_streams))
-        # What is this sender's own is in the sums as well.
-        streams = self._by_stream.get(sender.client)
-        own = streams.before(_whole(mine + 1, turn)) if streams else 0
-        until = _whole(own + 1, turn)
-        return own + self._by_client.before(until) - min(held, until)
+        """Images that go before one more of this sender's, at most: of those that wait, and of
+        those that senders of several will go on sending.
+        """
+        turn, client = self._turn, self._clients.get(sender.client)
+        if client is None:
+            if self._turns.is_new(sender.client):
+                return min(self._turns.before_new(turn), self._size)
+            return self._lengths.before(1, turn=turn, own=0, waiting=self._size)
+        mine = len(client.streams.get(sender.stream, ()))
+        if client.turns.is_new(sender.stream):
+            own = min(client.turns.before_new(turn), client.held)
+        else:
+            rest = client.held - mine
+            own = mine + client.lengths.before(mine + 1, turn=turn, own=mine, waiting=rest)
+        rest = self._size - client.held
+        return own + self._lengths.before(own + 1, turn=turn, own=client.held, waiting=rest)
 
     def __iter__(self) -> Iterator[J]:
         """All that wait, in no order."""
         return (
-            job for streams in self._clients.values() for jobs in streams.values() for job in jobs
+            job
+            for client in self._clients.values()
+            for jobs in client.streams.values()
+            for job in jobs
         )
-
-
-def _whole(images: int, turn: int) -> int:
-    """Images of the turns that it takes until so many have gone."""
-    return -(-images // turn) * turn
 
 
 @dataclass(frozen=True)

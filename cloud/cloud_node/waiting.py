@@ -165,7 +165,7 @@ class WaitingRoom:
         queue = self._queues.get(group)
         ahead = queue.ahead_of(sender) if queue else 0
         others = len(self._queues) - (queue is not None)
-        ahead = min(waiting, ahead * (1 + others))  # groups take turns
+        ahead += min(waiting - len(queue or ()), ahead * others)  # groups take turns
         ends = [max(0.0, running.until - now) for running in self._running.values()]
         free_in_s = min(ends) if len(ends) >= lanes else 0.0
         cost = self._cost(group, alone=lanes == 1).cost
@@ -189,7 +189,7 @@ class WaitingRoom:
         """Put an image behind its sender's others."""
         queue = self._queues.get(group)
         if queue is None:
-            queue = self._queues[group] = FairQueue(self._limits.max_batch * self._limits.lanes)
+            queue = self._queues[group] = FairQueue(self._limits.max_batch)
         queue.push(sender, job)
 
     def take(self, lane: int, now: float) -> Batch | float:
@@ -214,7 +214,6 @@ class WaitingRoom:
         self, lane: int, group: Group, queue: FairQueue[Job], *, size: int, alone: bool, now: float
     ) -> Batch:
         model = self._cost(group, alone=alone)
-        queue.deal()
         self._at_risk = list(queue)  # until each is in a plan or back
         plan: Plan[Job] = next_batch(queue, max_batch=size, cost=model.cost, now=now)
         self._at_risk = []
