@@ -1,3 +1,7 @@
 """The cloud's daemon: frames in, predictions out."""
 
-import spikebottlenet.rpc  # noqa: F401, before gRPC is loaded: it quiets its core
+# Before gRPC is loaded: it reads both's variables then.
+import spikebottlenet.rpc  # noqa: F401, quiets its core
+from spikebottlenet.rpc.poller import choose_poller
+
+choose_poller()
