@@ -1,5 +1,7 @@
 """Requests that wait together share a message, and so do answers; damage loses none of them."""
 
+import asyncio
+import copy
 import random
 from collections.abc import Iterator
 from contextlib import suppress
@@ -13,6 +15,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_node.outgoing import Outgoing
 from edge_node.cloud_stream import CloudStream, Connection, bound_request, open_stream
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger, framed_bytes, shares
 from spikebottlenet.bundle import Bundle
@@ -321,6 +324,24 @@ async def test_a_brief_failure_alone_has_its_check(
     verify_check(answers[0].failure, STREAM)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+async def test_what_is_kept_of_a_brief_answer_stays_whole(count: int) -> None:
+    usual = Prediction(timesteps=2, cloud_compute_uj=1.5)
+    kept = StreamResponse(prediction=Prediction(timesteps=2, cloud_compute_uj=1.5, tail_us=7))
+    ledger = WireLedger(KernelCounters(port=1, side=Side.LOCAL))
+    out = Outgoing(Open(stream_id=STREAM, batches=True, brief=True, checked=True), ledger, usual)
+    told: list[int] = []
+    for _ in range(count):
+        out.put(kept, told.append)
+    departure = await out.next()
+    assert departure is not None
+    written = list(departure.message.batch.answers) or [departure.message]
+    assert [answer.prediction.timesteps for answer in written] == [0] * count
+    assert (kept.prediction.timesteps, kept.prediction.tail_us) == (2, 7)
+    await asyncio.sleep(0)
+    assert sum(told) == ledger.framed_down == framed_bytes(departure.message.ByteSize())
+
+
 def test_what_is_left_out_of_a_batch_is_put_back_across_a_failure() -> None:
     usual = Prediction(timesteps=2, cloud_compute_uj=1.5)
     whole = [
@@ -330,11 +351,12 @@ def test_what_is_left_out_of_a_batch_is_put_back_across_a_failure() -> None:
         for s, t, uj, us in ((1, 2, 1.5, 700), (3, 1, 0.75, 700), (4, 2, 1.5, 900))
     ]
     whole.insert(1, StreamResponse(failure=with_check(Failure(sequence=2, code=8), STREAM)))
-    brief = [leave_out(each, usual) for each in whole]
+    brief = copy.deepcopy(whole)
+    for each in brief:
+        leave_out(each, usual)
     leave_out_repeated(brief)
     assert [each.prediction.tail_us for each in brief] == [700, 0, 0, 900]
     assert not brief[1].failure.check
-    assert whole[0].prediction.timesteps == 2  # what is kept stays whole
     fill_in_repeated(brief)
     for each in brief:
         if each.HasField("prediction"):

@@ -56,7 +56,7 @@ async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
         with pytest.raises(OverloadedError, match="no such luck"):
             await worker.ask(tail, image, deadline_s=None)  # type: ignore[arg-type]
         answer = await worker.ask(tail, image, deadline_s=None)  # type: ignore[arg-type]
-        assert len(answer.best) == 3
+        assert len(answer.classes) == 3
         await worker.alive()
 
 

@@ -22,13 +22,12 @@ from spikebottlenet.errors import OverloadedError, UnavailableError
 from spikebottlenet.model.shape import SpikeShape
 from spikebottlenet.rpc.limits import Client, ServerLimits, set_current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Open, Prediction, StreamResponse
-from spikebottlenet.runtime.scores import ClassScore
 
 STREAM = uuid.uuid4().bytes
 PLACES = 4
 SHAPE = SpikeShape(timesteps=2, channels=1, height=2, width=2)
 CODEC = SpikeCodec(SHAPE, np.full(tuple(SHAPE), 1 << 15, np.uint16))
-ANSWER = TailAnswer((ClassScore(3, 0.5),), 10, 20, 1)
+ANSWER = TailAnswer([3], [8192], 10, 20, 1)
 CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -53,7 +52,7 @@ class Inference:
         return self.asked[-1]
 
     def prediction(self, _: object, __: object, sequence: int, answer: TailAnswer) -> Prediction:
-        return Prediction(sequence=sequence, classes=[answer.best[0].class_index])
+        return Prediction(sequence=sequence, classes=answer.classes)
 
     def refuse(self, _: str, sequence: int, error: Exception) -> Failure:
         if self.fails_to_answer:

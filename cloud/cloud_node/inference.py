@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 import time
 from dataclasses import asdict, dataclass
 
@@ -19,7 +18,7 @@ from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError
 from spikebottlenet.logs import Seldom, fields
-from spikebottlenet.rpc.chances import CERTAIN, to_chances
+from spikebottlenet.rpc.chances import CERTAIN
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
@@ -55,7 +54,7 @@ class CloudInference:
         self.settings = settings
         self._worker = worker
         self._no_room = Seldom()
-        self.under_way = 0  # requests of streams that are not answered yet
+        self.under_way = 0  # requests that are not answered yet
         self.totals = CloudTotals()
         self.metrics = CloudMetrics()
         self.tally = Tally()
@@ -76,19 +75,13 @@ class CloudInference:
                 it.
         """
         received.asked = time.monotonic()
-        asked = self._worker.ask(
+        return self._worker.ask(
             model.tail,
             received,
             deadline_s=deadline_s,
             sender=Sender(current_client().name, stream),
             alone=self.under_way == 1,
         )
-        self.tally.in_tail += 1
-        asked.add_done_callback(self._left_tail)
-        return asked
-
-    def _left_tail(self, _: "asyncio.Future[TailAnswer]") -> None:
-        self.tally.in_tail -= 1
 
     def prediction(
         self, model: ServedModel, received: Received, sequence: int, answer: TailAnswer
@@ -99,7 +92,7 @@ class CloudInference:
             SpikeBottleNetError: it said nothing.
         """
         self.tally.batched(answer.batch)
-        if not math.isfinite(answer.best[0].probability):
+        if not answer.chances:
             raise SpikeBottleNetError(
                 f"the tail of {model.bundle.model} gave no numbers: check the bundle"
             )
@@ -107,8 +100,8 @@ class CloudInference:
             self._trace(received, answer)
         return Prediction(
             sequence=sequence,
-            classes=[score.class_index for score in answer.best],
-            chances=to_chances(score.probability for score in answer.best),
+            classes=answer.classes,
+            chances=answer.chances,
             timesteps=received.timesteps,
             queue_us=answer.queue_us,
             tail_us=answer.tail_us,
@@ -129,8 +122,12 @@ class CloudInference:
         Raises:
             SpikeBottleNetError: why there is none.
         """
-        answer = await self.ask(model, received, deadline_s=deadline_s, stream=stream)
-        return self.prediction(model, received, sequence, answer)
+        self.under_way += 1
+        try:
+            answer = await self.ask(model, received, deadline_s=deadline_s, stream=stream)
+            return self.prediction(model, received, sequence, answer)
+        finally:
+            self.under_way -= 1
 
     def usual(self, model: ServedModel) -> Prediction:
         """What answers of all timesteps have in common."""

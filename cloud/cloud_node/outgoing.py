@@ -23,7 +23,7 @@ Sent = Callable[[int], None]
 
 class _Waiting(NamedTuple):
     response: StreamResponse
-    message_bytes: int
+    most_bytes: int  # of it in a message
     sent: Sent
 
 
@@ -54,9 +54,7 @@ class Outgoing:
         if self._closed:
             _say(sent, 0)
             return
-        if self._opening.brief:
-            response = leave_out(response, self._usual)
-        elif self._opening.checked:
+        if self._opening.checked and not self._opening.brief:
             self._check(response)
         self._waiting.append(_Waiting(response, response.ByteSize(), sent))
         self._some.set()
@@ -83,30 +81,47 @@ class Outgoing:
             self._some.clear()
             await self._some.wait()
         together = self._together()
-        first = together[0].response
-        if len(together) == 1:
-            if self._opening.brief and self._opening.checked:
-                self._check(first)
-            message, answers = first, int(not first.HasField("drain"))
-        else:
-            responses = [one.response for one in together]
-            if self._opening.brief:
-                leave_out_repeated(responses)
-            batch = AnswerBatch(answers=responses)
+        last = together[-1].response
+        if len(together) > 1:
+            return Departure(self._batch(together), len(together), last)
+        return Departure(self._alone(together[0]), int(not last.HasField("drain")), last)
+
+    def _alone(self, one: _Waiting) -> StreamResponse:
+        message = one.response
+        if self._opening.brief:
+            message = StreamResponse()
+            message.CopyFrom(one.response)
+            leave_out(message, self._usual)
             if self._opening.checked:
-                with_check(batch, self._opening.stream_id)
-            message, answers = StreamResponse(batch=batch), len(together)
-        self._account(message, together)
-        return Departure(message, answers, together[-1].response)
+                self._check(message)
+        size = message.ByteSize()
+        self._account(size, [one], [framed_bytes(size)])
+        return message
+
+    def _batch(self, together: Sequence[_Waiting]) -> StreamResponse:
+        message = StreamResponse(batch=AnswerBatch())
+        answers = message.batch.answers
+        for one in together:
+            answers.add().CopyFrom(one.response)
+        if self._opening.brief:
+            for answer in answers:
+                leave_out(answer, self._usual)
+            leave_out_repeated(answers)
+        if self._opening.checked:
+            with_check(message.batch, self._opening.stream_id)
+        size = message.ByteSize()
+        parts = shares(size, [answer.ByteSize() for answer in answers])
+        self._account(size, together, parts)
+        return message
 
     def _together(self) -> list[_Waiting]:
         """The first that waits, and those behind it that may share its message."""
         together = [self._waiting.popleft()]
         if not self._opening.batches or together[0].response.HasField("drain"):
             return together
-        room = BATCH_BYTES - together[0].message_bytes
+        room = BATCH_BYTES - together[0].most_bytes
         while self._waiting and not fails_for_now(together[-1].response):
-            room -= self._waiting[0].message_bytes
+            room -= self._waiting[0].most_bytes
             if room < 0 or self._waiting[0].response.HasField("drain"):
                 break
             together.append(self._waiting.popleft())
@@ -119,15 +134,8 @@ class Outgoing:
             case "failure":
                 with_check(response.failure, self._opening.stream_id)
 
-    def _account(self, message: StreamResponse, together: list[_Waiting]) -> None:
-        alone = len(together) == 1
-        size = message.ByteSize()
+    def _account(self, size: int, together: Sequence[_Waiting], parts: Sequence[int]) -> None:
         self._ledger.count_down(size)
-        parts = (
-            [framed_bytes(size)]
-            if alone
-            else shares(size, [w.response.ByteSize() for w in together])
-        )
         asyncio.get_running_loop().call_soon(_tell, together, parts)
 
 

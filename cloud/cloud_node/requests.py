@@ -69,6 +69,7 @@ class Requests:
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
         self._order = Order(ordered=opening.ordered)
         self._unanswered: dict[RequestKey, Answer] = {}
+        self._come: list[_Request] = []  # and not asked yet
         self.under_way = 0  # whose turn has not ended
         self._idle = asyncio.Event()  # there are none
         self._idle.set()
@@ -101,7 +102,14 @@ class Requests:
         if not self._order.ended:
             self._cache.put(key, request.answer)
             self._unanswered[key] = request.answer
-        loop.call_soon(self._ask, request)  # what has come at the same time counts as under way
+        if not self._come:  # what comes at the same time counts as under way, and is asked together
+            loop.call_soon(self._ask_all)
+        self._come.append(request)
+
+    def _ask_all(self) -> None:
+        come, self._come = self._come, []
+        for request in come:
+            self._ask(request)
 
     def _ask(self, request: _Request) -> None:
         try:

@@ -25,6 +25,7 @@ from cloud_node.waiting import (
     Spikes,
     TailAnswer,
     WaitingRoom,
+    found_in,
 )
 from spikebottlenet.errors import (
     CorruptFrameError,
@@ -33,7 +34,6 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 from spikebottlenet.logs import fields
-from spikebottlenet.runtime.scores import Scores, best_of_each
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 log = logging.getLogger(__name__)
@@ -146,7 +146,8 @@ class TailWorker:
         spikes = image.spikes()
         started = time.monotonic()
         try:
-            (best,) = best_of_each(group.tail.classify(spikes[:, None], threads=self._threads))
+            rows = group.tail.classify(spikes[:, None], threads=self._threads)
+            ((classes, chances),) = found_in(rows)
         except Exception as error:
             log.exception("tail failed", extra=fields(images=1))
             raise OverloadedError(f"the tail failed: {error}") from error
@@ -154,7 +155,7 @@ class TailWorker:
         with self._changed:
             self._room.taken_at_once(group, tail_s)
             self.batches[1] = self.batches.get(1, 0) + 1
-        return _answer(best, arrived, started, tail_s, 1)
+        return TailAnswer(classes, chances, _us(started - arrived), _us(tail_s), 1)
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""
@@ -224,11 +225,12 @@ class TailWorker:
                 return None
             started = time.monotonic()
             spikes = np.stack(decoded, axis=1)
-            best = best_of_each(group.tail.classify(spikes, threads=threads))
+            found = found_in(group.tail.classify(spikes, threads=threads))
             tail_s = time.monotonic() - started
+            tail_us, size = _us(tail_s), len(jobs)
             outcomes: list[_Outcome] = [
-                (job, _answer(scores, job.arrived, started, tail_s, len(jobs)))
-                for job, scores in zip(jobs, best, strict=True)
+                (job, TailAnswer(classes, chances, _us(started - job.arrived), tail_us, size))
+                for job, (classes, chances) in zip(jobs, found, strict=True)
             ]
         except Exception as error:  # out of memory and the like; or one of them is to blame
             log.exception("tail failed", extra=fields(images=len(jobs)))
@@ -276,14 +278,8 @@ class TailWorker:
             log.debug("answers came after the end")
 
 
-def _answer(
-    best: Scores,
-    arrived: float,
-    started: float,
-    tail_s: float,
-    batch: int,
-) -> TailAnswer:
-    return TailAnswer(best, round(1e6 * (started - arrived)), round(1e6 * tail_s), batch)
+def _us(seconds: float) -> int:
+    return round(1e6 * seconds)
 
 
 def _too_late(job: Job, now: float) -> DeadlineError:

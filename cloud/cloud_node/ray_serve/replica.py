@@ -11,9 +11,8 @@ from ray import serve
 
 from cloud_node.models import load_model
 from cloud_node.ray_serve.settings import RaySettings
-from cloud_node.waiting import TailAnswer
+from cloud_node.waiting import TailAnswer, found_in
 from spikebottlenet.bundle import bundle_folders
-from spikebottlenet.runtime.scores import best_of_each
 
 _LEAST_WAIT_S = 0.001  # with none, Ray takes one image at a time, however many wait
 
@@ -74,7 +73,7 @@ class TailReplica:
             spikes = [np.unpackbits(b, count=int(np.prod(shape))).reshape(shape) for b in bits]
             rows = model.tail.classify(np.stack(spikes, axis=1), threads=self._threads)
             tail_us = round(1e6 * (time.monotonic() - started))
-            for index, scores in zip(together, best_of_each(rows), strict=True):
+            for index, found in zip(together, found_in(rows), strict=True):
                 queue_us = round(1e6 * (started - jobs[index].arrived))
-                answers[index] = TailAnswer(scores, queue_us, tail_us, len(together))
+                answers[index] = TailAnswer(*found, queue_us, tail_us, len(together))
         return [answers[index] for index in range(len(jobs))]

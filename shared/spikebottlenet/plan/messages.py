@@ -22,7 +22,7 @@ def answer_bytes() -> int:
     prediction = Prediction(
         sequence=_TYPICAL_SEQUENCE,
         classes=range(5),
-        chances=to_chances([0.2] * 5),
+        chances=to_chances([0.2] * 5).tolist(),
         queue_us=100,
         tail_us=20_000,
         check=1,

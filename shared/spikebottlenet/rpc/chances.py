@@ -7,12 +7,15 @@ So five of them take nine bytes or so where float32 takes twenty, an eighth of a
 
 from collections.abc import Iterable
 
+import numpy as np
+import numpy.typing as npt
+
 CERTAIN = 16_383  # the largest varint of two bytes
 
 
-def to_chances(probabilities: Iterable[float]) -> list[int]:
-    """Chances of probabilities from 0 to 1."""
-    return [round(CERTAIN * probability) for probability in probabilities]
+def to_chances(probabilities: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    """Chances of probabilities from 0 to 1, of any shape."""
+    return np.rint(CERTAIN * np.asarray(probabilities, dtype=np.float64)).astype(np.int64)
 
 
 def from_chances(chances: Iterable[int]) -> tuple[float, ...]:

@@ -1,9 +1,9 @@
 """Which of gRPC's two ways of waiting for the network a daemon has.
 
 Its event engine hands each message through one thread more than the poller that it came after: a
-tenth of a lone request's time on the link, and some hundredths of a loaded cloud's (docs/benchmarks.md).
-gRPC reads the variable when it is loaded. A release that has no such choice any more says so on
-standard error and runs as it does.
+tenth of a lone request's time on the link, and some hundredths of a loaded cloud's
+(docs/benchmarks.md). gRPC reads the variable when it is loaded. A release that has no such choice
+any more says so on standard error and runs as it does.
 """
 
 import os

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 TOP = 5
 
+Indices = npt.NDArray[np.intp]
 Probabilities = npt.NDArray[np.float32]
 
 
@@ -26,16 +27,16 @@ def softmax(logits: npt.NDArray[np.float32]) -> Probabilities:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def best_of_each(probabilities: Probabilities) -> list[Scores]:
-    """The most probable classes of each image [B, classes], best first, ``TOP`` at most."""
+def best_of_each(probabilities: Probabilities) -> tuple[Indices, Probabilities]:
+    """The most probable classes of each image [B, classes], best first, ``TOP`` at most.
+
+    Their indices and probabilities, [B, TOP].
+    """
     order = (-probabilities).argsort(axis=1, kind="stable")[:, :TOP]
-    best = probabilities[np.arange(len(order))[:, None], order]
-    return [
-        tuple(map(ClassScore, classes, chances))
-        for classes, chances in zip(order.tolist(), best.tolist(), strict=True)
-    ]
+    return order, np.take_along_axis(probabilities, order, axis=1)
 
 
 def best_classes(probabilities: Probabilities) -> Scores:
     """Those of one image [classes]."""
-    return best_of_each(probabilities[None])[0]
+    classes, chances = best_of_each(probabilities[None])
+    return tuple(map(ClassScore, classes[0].tolist(), chances[0].tolist()))
