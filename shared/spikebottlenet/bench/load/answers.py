@@ -15,17 +15,18 @@ class Answers:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self.ended = 0  # status code of the stream; 0: it is open
 
-    def expect(self, sequence: int) -> "asyncio.Future[int]":
-        """The answer to a request that is about to be sent."""
-        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    def expect(self, sequence: int, answer: "asyncio.Future[int]") -> None:
+        """Whoever sends a request waits for this."""
         self._waiting[sequence] = answer
-        return answer
 
-    def settle(self, sequence: int, code: int) -> None:
-        """Hand an answer to whoever waits for it."""
+    def settle(self, sequence: int, code: int) -> bool:
+        """Hand an answer to whoever waits for it; whether it was owed."""
         answer = self._waiting.pop(sequence, None)
-        if answer is not None and not answer.done():
+        if answer is None:
+            return False
+        if not answer.done():
             answer.set_result(int(code))
+        return True
 
     async def end(self, call: Any) -> None:
         """Tell all that wait, and all that still ask, how the call ended."""

@@ -39,15 +39,19 @@ _NO_ROOM: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 class CloudLine:
-    """An open stream; a request waits while as many are in flight as the cloud takes."""
+    """An open stream; a request waits while as many are in flight as the cloud takes.
+
+    Without a task for each request: what this takes of a machine, a cloud-node there has not.
+    """
 
     def __init__(self, call: Any, aim: Aim, stream_id: bytes, accepted: Accepted) -> None:
         self._call = call
         self._batch_bytes = accepted.batch_bytes  # 0: requests go one by one
+        self._waiting: deque[tuple[int, asyncio.Future[int]]] = deque()  # for credit
         self._ready: deque[StreamRequest] = deque()  # written by whoever writes next
         self._aim = aim
         self._stream_id = stream_id
-        self._credit = asyncio.Semaphore(max(1, accepted.max_in_flight))
+        self._credit = max(1, accepted.max_in_flight)
         self._writing: asyncio.Task[None] | None = None
         self._sequence = 0
         self._answers = Answers()
@@ -59,21 +63,26 @@ class CloudLine:
             return _NO_ROOM
         return 0
 
-    async def ask(self, index: int) -> int:
+    def ask(self, index: int) -> "asyncio.Future[int]":
         """Send payload ``index``; the status code of its answer."""
-        async with self._credit:
-            if self._answers.ended:
-                return self._answers.ended
-            self._sequence += 1
-            sequence = self._sequence
-            frame = self._aim.payloads[index % len(self._aim.payloads)]
-            context = frame_context(self._stream_id, sequence, more=False)
-            request = StreamRequest(sequence=sequence, frame=bind_frame(frame, context))
-            answer = self._answers.expect(sequence)
-            self._ready.append(request)
-            if self._writing is None:  # it begins in the next turn: all asked in this go together
-                self._writing = asyncio.create_task(self._write())
-            return await answer
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        if self._answers.ended:
+            answer.set_result(self._answers.ended)
+        elif self._credit:
+            self._send(index, answer)
+        else:
+            self._waiting.append((index, answer))
+        return answer
+
+    def _send(self, index: int, answer: "asyncio.Future[int]") -> None:
+        self._credit -= 1
+        self._sequence += 1
+        frame = self._aim.payloads[index % len(self._aim.payloads)]
+        context = frame_context(self._stream_id, self._sequence, more=False)
+        self._ready.append(StreamRequest(sequence=self._sequence, frame=bind_frame(frame, context)))
+        self._answers.expect(self._sequence, answer)
+        if self._writing is None:  # it begins in the next turn: all asked in this go together
+            self._writing = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
         try:
@@ -110,6 +119,10 @@ class CloudLine:
             pass
         finally:
             await self._answers.end(self._call)
+            for _, answer in self._waiting:
+                if not answer.done():
+                    answer.set_result(self._answers.ended)
+            self._waiting.clear()
 
     def _verify(self, response: StreamResponse) -> None:
         if response.HasField("prediction"):
@@ -121,11 +134,20 @@ class CloudLine:
         if response.HasField("prediction"):
             if self._throttle is not None:
                 self._throttle.accepted(time.monotonic())
-            self._answers.settle(response.prediction.sequence, 0)
+            self._settle(response.prediction.sequence, 0)
         elif response.HasField("failure"):
             if self._throttle is not None and response.failure.code == _NO_ROOM:
                 self._throttle.refused(time.monotonic())
-            self._answers.settle(response.failure.sequence, response.failure.code)
+            self._settle(response.failure.sequence, response.failure.code)
+
+    def _settle(self, sequence: int, code: int) -> None:
+        if not self._answers.settle(sequence, code):
+            return
+        self._credit += 1
+        while self._waiting and self._credit:
+            index, answer = self._waiting.popleft()
+            if not answer.done():  # whoever asked has not given up
+                self._send(index, answer)
 
 
 @asynccontextmanager

@@ -38,7 +38,8 @@ class EdgeLine:
             sequence=self._sequence,
             deadline_ms=self._aim.deadline_ms,
         )
-        answer = self._answers.expect(self._sequence)
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._answers.expect(self._sequence, answer)
         try:
             async with self._writing:
                 await self._call.write(request)

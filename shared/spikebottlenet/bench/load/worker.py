@@ -3,10 +3,11 @@
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,7 +29,7 @@ _TOGETHER = 8  # requests that are due about now are begun without a look at any
 class Line(Protocol):
     """A connection that asks and is answered."""
 
-    async def ask(self, index: int) -> int:
+    def ask(self, index: int) -> "Awaitable[int]":
         """Send payload ``index``; the status code of its answer."""
 
 
@@ -123,16 +124,16 @@ def _holding_back(line: Line) -> Callable[[], int]:
     return line.holds_back if isinstance(line, Throttled) else int
 
 
-async def _one(line: Line, index: int, row: list[float], start: float) -> None:
-    code = await line.ask(index)
-    row[2], row[3] = time.monotonic() - start, code
+def _done(row: list[float], start: float, answer: "asyncio.Future[int]") -> None:
+    if not answer.cancelled():
+        row[2], row[3] = time.monotonic() - start, answer.result()
 
 
 async def _open_loop(
     lines: dict[int, Line], schedule: Schedule, log: _Log, start: float, pace: Pace
 ) -> None:
     """Send each request when it is due, whatever became of those before it."""
-    tasks: set[asyncio.Task[None]] = set()
+    asked: set[asyncio.Future[int]] = set()
     holding_back = {edge: _holding_back(line) for edge, line in lines.items()}
     for index, (due_s, edge) in enumerate(
         zip(schedule.due_s.tolist(), schedule.edge.tolist(), strict=True)
@@ -144,10 +145,11 @@ async def _open_loop(
         if code := holding_back[edge]():
             row[2], row[3] = time.monotonic() - start, code
             continue
-        task = asyncio.create_task(_one(lines[edge], index, row, start))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await _finish(tasks, pace)
+        answer = asyncio.ensure_future(lines[edge].ask(index))
+        asked.add(answer)
+        answer.add_done_callback(partial(_done, row, start))
+        answer.add_done_callback(asked.discard)
+    await _finish(asked, pace)
 
 
 async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pace) -> None:
@@ -160,7 +162,8 @@ async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pa
             if code := holding_back():
                 row[2], row[3] = now, code
             else:
-                await _one(line, index, row, start)
+                row[3] = await line.ask(index)
+                row[2] = time.monotonic() - start
             index += 1
             if row[3] != 0:  # a server that refuses at once is not asked in a circle
                 await asyncio.sleep(0.01)
@@ -175,13 +178,13 @@ async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pa
     await _finish(tasks, pace)
 
 
-async def _finish(tasks: set[asyncio.Task[None]], pace: Pace) -> None:
+async def _finish(asked: "Collection[asyncio.Future[Any]]", pace: Pace) -> None:
     """Give what is on its way some time, then give up on it."""
-    if not tasks:
+    if not asked:
         return
-    done, late = await asyncio.wait(set(tasks), timeout=pace.patience_s)
-    for task in late:
-        task.cancel()
+    done, late = await asyncio.wait(set(asked), timeout=pace.patience_s)
+    for answer in late:
+        answer.cancel()
     await asyncio.gather(*late, return_exceptions=True)
-    for task in done:
-        task.result()
+    for answer in done:
+        answer.result()
