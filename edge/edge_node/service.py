@@ -72,11 +72,14 @@ class EdgeService(EdgeInferenceServicer):
         self.totals = Totals()
         self.refused = self.cancelled = 0
         self.recent: deque[InferenceRecord] = deque(maxlen=_RECENT)
-        self._draining = asyncio.Event()
+        self._draining = False
+        self._reading: set[asyncio.Task[None]] = set()  # what comes on a stream, one for each
 
     def drain(self) -> None:
         """Refuse new images; what was accepted is still answered."""
-        self._draining.set()
+        self._draining = True
+        for reading in self._reading:  # a task of a group may be cancelled; its group goes on
+            reading.cancel()
 
     def log_totals(self, ledger: WireLedger, **more: object) -> None:
         """The totals line, wire bytes by both ways of counting."""
@@ -95,16 +98,16 @@ class EdgeService(EdgeInferenceServicer):
         """Answer a client's images as they are ready."""
         answers: asyncio.Queue[ClassifyResponse | None] = asyncio.Queue(_STREAM_WINDOW + 1)
         until = _monotonic_end(context)
-        reading = asyncio.create_task(self._read(requests, answers, until))
+        answering = asyncio.create_task(self._answer_all(requests, answers, until))
         try:
             while (answer := await answers.get()) is not None:
                 yield answer
-            await reading
+            await answering
         finally:
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
+            answering.cancel()
+            await asyncio.gather(answering, return_exceptions=True)
 
-    async def _read(
+    async def _answer_all(
         self,
         requests: AsyncIterator[ClassifyRequest | None],
         answers: "asyncio.Queue[ClassifyResponse | None]",
@@ -113,29 +116,42 @@ class EdgeService(EdgeInferenceServicer):
         window = asyncio.Semaphore(_STREAM_WINDOW)
 
         async def answer(request: ClassifyRequest | None, arrived: float) -> None:
-            sequence = 0 if request is None else request.sequence
             try:
-                with current_client().request():
-                    record = pack_record((await self.classify(request, arrived, until)).record)
-                await answers.put(ClassifyResponse(sequence=sequence, record=record))
-            except SpikeBottleNetError as error:
-                failure = ClassifyFailure(
-                    code=code_number(error),
-                    message=str(error),
-                    retry_after_ms=retry_after_ms(error),
-                )
-                await answers.put(ClassifyResponse(sequence=sequence, failure=failure))
+                await answers.put(await self._response(request, arrived, until))
             finally:
                 window.release()
 
+        async def read() -> None:
+            await window.acquire()  # before a request is taken: the end may come while this waits
+            async for request in requests:
+                tasks.create_task(answer(request, time.monotonic()))
+                await window.acquire()
+
         try:
             async with asyncio.TaskGroup() as tasks:
-                async for request in _until(self._draining, requests):
-                    arrived = time.monotonic()
-                    await window.acquire()
-                    tasks.create_task(answer(request, arrived))
+                reading = tasks.create_task(read())
+                self._reading.add(reading)
+                reading.add_done_callback(self._reading.discard)
+                if self._draining:
+                    reading.cancel()
         finally:
             await answers.put(None)
+
+    async def _response(
+        self, request: ClassifyRequest | None, arrived: float, until: float | None
+    ) -> ClassifyResponse:
+        sequence = 0 if request is None else request.sequence
+        try:
+            with current_client().request():
+                record = pack_record((await self.classify(request, arrived, until)).record)
+            return ClassifyResponse(sequence=sequence, record=record)
+        except SpikeBottleNetError as error:
+            failure = ClassifyFailure(
+                code=code_number(error),
+                message=str(error),
+                retry_after_ms=retry_after_ms(error),
+            )
+            return ClassifyResponse(sequence=sequence, failure=failure)
 
     async def Results(
         self, request: ResultsRequest | None, context: Context
@@ -170,7 +186,7 @@ class EdgeService(EdgeInferenceServicer):
         span = self._tracer.begin("edge.classify", said, arrived)
         try:
             try:
-                if self._draining.is_set():
+                if self._draining:
                     raise UnavailableError("this edge-node is stopping: connect again later")
                 wanted = self._read_request(request, arrived, until)._replace(span=span)
                 answered = await self._answering.answer(wanted)
@@ -236,25 +252,3 @@ def _monotonic_end(context: Context) -> float | None:
     """When a call's own deadline is; None without one."""
     left_s = context.time_remaining()
     return None if left_s is None else time.monotonic() + left_s
-
-
-async def _until(
-    stop: asyncio.Event, requests: AsyncIterator[ClassifyRequest | None]
-) -> AsyncIterator[ClassifyRequest | None]:
-    """The requests that come before ``stop`` is set."""
-    stopping = asyncio.create_task(stop.wait())
-    following: asyncio.Task[ClassifyRequest | None] | None = None
-    try:
-        while not stop.is_set():
-            following = asyncio.ensure_future(anext(requests))
-            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                return
-            try:
-                yield following.result()
-            except StopAsyncIteration:
-                return
-    finally:
-        for task in (stopping, following):
-            if task is not None:
-                task.cancel()
