@@ -163,7 +163,11 @@ def test_the_compiled_part_believes_no_sizes(changes, message):
             native.encode(bytes(sites))
     for timesteps in (0, 3):
         with pytest.raises(ValueError, match="timesteps, wanted 1 to 2"):
-            native.decode(b"", timesteps)
+            native.decode((b"",), timesteps)
+    with pytest.raises(TypeError):
+        native.decode([b""], 1)
+    with pytest.raises(TypeError):
+        native.decode((b"", bytearray()), 1)
 
 
 def model_of_few_spikes() -> ContextModel:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from cloud_node.inference import CloudInference
 from cloud_node.metrics import cloud_families
 from cloud_node.models import ServedModels, load_model
+from cloud_node.received import decode_each
 from cloud_node.service import CloudService
 from cloud_node.settings import CloudSettings
 from cloud_node.tail_worker import TailWorker
@@ -45,7 +46,7 @@ async def serve(settings: CloudSettings, reread: Callable[[], CloudSettings]) ->
     stop = stop_requested()
     folders = bundle_folders(settings.bundle)
     models = ServedModels([load_model(folder, settings.tail_options()) for folder in folders])
-    queue = TailWorker(settings.batch_limits(), threads=settings.tail_threads)
+    queue = TailWorker(settings.batch_limits(), threads=settings.tail_threads, decode=decode_each)
     collector = ServiceCollector()
     ledger = WireLedger(KernelCounters(port=0, side=Side.LOCAL))
     async with (

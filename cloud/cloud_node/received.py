@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from spikebottlenet.codec.frame import Frame
 from spikebottlenet.codec.spikes import SpikeCodec
-from spikebottlenet.errors import RequestError
+from spikebottlenet.errors import CorruptFrameError, RequestError
 
 Spikes = npt.NDArray[np.uint8]
 
@@ -16,7 +16,7 @@ class Received:
     """Timesteps of one image as they come, in order and without a gap."""
 
     def __init__(self, codec: SpikeCodec) -> None:
-        self._codec = codec
+        self.codec = codec
         self._frames: list[Frame] = []  # not yet decoded
         self._parts: list[Spikes] = []
         self.timesteps = 0
@@ -33,7 +33,7 @@ class Received:
             CorruptFrameError: damaged, or not of this model.
             RequestError: not the timesteps that come next.
         """
-        unpacked = self._codec.unpack(frame, context=context)
+        unpacked = self.codec.unpack(frame, context=context)
         if unpacked.first_timestep != self.timesteps:
             raise RequestError(
                 f"frame starts at timestep {unpacked.first_timestep}, wanted {self.timesteps}: "
@@ -46,12 +46,17 @@ class Received:
     @property
     def complete(self) -> bool:
         """Whether every timestep has come."""
-        return self.timesteps == self._codec.shape.timesteps
+        return self.timesteps == self.codec.shape.timesteps
+
+    @property
+    def only_frame(self) -> Frame | None:
+        """The frame that holds all that has come, if it is one and not yet decoded."""
+        return self._frames[0] if len(self._frames) == 1 and not self._parts else None
 
     @property
     def spike_bytes(self) -> int:
         """Bytes of all so far once decoded."""
-        return self.timesteps * self._codec.shape.sites
+        return self.timesteps * self.codec.shape.sites
 
     def spikes(self) -> Spikes:
         """All so far, [t, C, H, W].
@@ -60,9 +65,28 @@ class Received:
             CorruptFrameError: a payload cannot be decoded.
         """
         while self._frames:
-            self._parts.append(self._codec.decode_frame(self._frames[0]).spikes)
+            self._parts.append(self.codec.decode_frame(self._frames[0]).spikes)
             del self._frames[0]
         return self._parts[0] if len(self._parts) == 1 else np.concatenate(self._parts)
+
+
+def decode_each(images: Sequence[Received]) -> list[Spikes | CorruptFrameError]:
+    """The spikes of images of one model, each [t, C, H, W], or why one has none."""
+    frames = [image.only_frame for image in images]
+    whole = [frame for frame in frames if frame is not None]
+    if len(whole) < len(images):  # some came in pieces, or a part was looked into early
+        return [_spikes(image) for image in images]
+    return [
+        found if isinstance(found, CorruptFrameError) else found.spikes
+        for found in images[0].codec.decode_each(whole)
+    ]
+
+
+def _spikes(image: Received) -> Spikes | CorruptFrameError:
+    try:
+        return image.spikes()
+    except CorruptFrameError as error:
+        return error
 
 
 def gather_frames(codec: SpikeCodec, frames: Sequence[bytes]) -> Received:

@@ -9,8 +9,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import numpy as np
 
@@ -42,12 +43,22 @@ _NOBODY = Sender("nobody")
 
 _Outcome = tuple[Job, TailAnswer | Exception]
 
+# Decodes images of one model, or says what is wrong with one.
+DecodeEach = Callable[[Sequence[Any]], Sequence[Spikes | CorruptFrameError]]
+
 
 class TailWorker:
     """A bounded queue before the tails, and the lanes that serve it."""
 
-    def __init__(self, limits: BatchLimits | None = None, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        limits: BatchLimits | None = None,
+        *,
+        threads: int = 1,
+        decode: DecodeEach | None = None,
+    ) -> None:
         self._limits = limits or BatchLimits()
+        self._decode_each = decode or _each_by_itself
         self._threads = threads  # of a batch that has them all
         self._changed = threading.Condition()  # guards the room and the pings
         self._room = WaitingRoom(self._limits)
@@ -254,13 +265,13 @@ class TailWorker:
         """
         good: list[Job] = []
         decoded: list[Spikes] = []
-        for job in jobs:
-            try:
-                decoded.append(job.image.spikes())
-            except CorruptFrameError as error:
-                self._post([(job, error)])
+        found = self._decode_each([job.image for job in jobs])
+        for job, spikes in zip(jobs, found, strict=True):
+            if isinstance(spikes, CorruptFrameError):
+                self._post([(job, spikes)])
             else:
                 good.append(job)
+                decoded.append(spikes)
         return good, decoded
 
     def _post(
@@ -276,6 +287,16 @@ class TailWorker:
             self._loop.call_soon_threadsafe(_settle, outcomes, pings, dead)
         except RuntimeError:  # the loop is closed: nobody waits any more
             log.debug("answers came after the end")
+
+
+def _each_by_itself(images: Sequence[Image]) -> list[Spikes | CorruptFrameError]:
+    found: list[Spikes | CorruptFrameError] = []
+    for image in images:
+        try:
+            found.append(image.spikes())
+        except CorruptFrameError as error:
+            found.append(error)
+    return found
 
 
 def _us(seconds: float) -> int:

@@ -76,10 +76,11 @@ class TailAnswer(NamedTuple):
 def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
     """Classes and chances of each image [B, classes], as its :class:`TailAnswer` has them."""
     classes, best = best_of_each(probabilities)
-    # All of an image's are, or none, as a softmax makes them.
-    numbers = np.asarray(np.isfinite(best).all(axis=1))
-    chances = to_chances(np.where(numbers[:, None], best, 0)).tolist()
-    for place in np.flatnonzero(~numbers):
+    none = np.isnan(best[:, 0])  # all of an image's are numbers, or none, as a softmax makes them
+    if none.any():
+        best = np.where(none[:, None], 0, best)
+    chances = to_chances(best).tolist()
+    for place in np.flatnonzero(none):
         chances[place] = []
     return list(zip(classes.tolist(), chances, strict=True))
 

@@ -23,7 +23,7 @@
 #define WORD_BITS 32
 #define WORD_BYTES 4
 #define ONE (UINT32_C(1) << PRECISION)
-#define RELEASE_GIL_FROM 65536 /* sites: below, giving it up costs more than it frees */
+#define RELEASE_GIL_FROM 16384 /* sites: below, giving it up costs more than it frees */
 
 typedef struct {
     Py_ssize_t start, stop; /* channels */
@@ -304,45 +304,77 @@ coder_encode(PyObject *object, PyObject *argument)
     return payload;
 }
 
-static PyObject *
-decode_whole(const Coder *self, const Py_buffer *payload, Py_ssize_t timesteps)
+/* Decode one image; whether its payload is the code of one. */
+static uint8_t
+decode_one(const Coder *self, Room *room, Stack stack, Py_ssize_t timesteps, uint8_t *to)
 {
-    if (timesteps < 1 || timesteps > self->timesteps)
-        return PyErr_Format(PyExc_ValueError, "%zd timesteps, wanted 1 to %zd", timesteps,
-                            self->timesteps);
+    refill(&stack);
+    refill(&stack);
+    walk(self, room, timesteps, to, pop_site, &stack);
+    return !stack.words && !stack.state; /* nothing is left over */
+}
+
+/* Stacks of a tuple of bytes; NULL with an error set where it holds something else. */
+static Stack *
+take_stacks(PyObject *payloads, Py_ssize_t count)
+{
+    Stack *stacks = calloc(count ? (size_t)count : 1, sizeof(Stack));
+    if (!stacks)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; stacks && i < count; i++) {
+        char *payload;
+        Py_ssize_t size;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(payloads, i), &payload, &size) < 0) {
+            free(stacks);
+            return NULL;
+        }
+        Py_ssize_t words = size / WORD_BYTES + (size % WORD_BYTES != 0);
+        stacks[i] = (Stack){(const uint8_t *)payload, size, words, 0};
+    }
+    return stacks;
+}
+
+static PyObject *
+decode_each(const Coder *self, const Stack *stacks, Py_ssize_t count, Py_ssize_t timesteps)
+{
     Py_ssize_t sites = timesteps * self->channels * self->area;
-    PyObject *spikes = PyByteArray_FromStringAndSize(NULL, sites);
+    if (count > PY_SSIZE_T_MAX / sites)
+        return PyErr_NoMemory();
+    PyObject *spikes = PyByteArray_FromStringAndSize(NULL, count * sites);
+    PyObject *whole = PyByteArray_FromStringAndSize(NULL, count);
     Room room;
-    if (!spikes || room_take(self, &room) < 0) {
-        Py_CLEAR(spikes);
+    if (!spikes || !whole || room_take(self, &room) < 0) {
+        Py_XDECREF(spikes);
+        Py_XDECREF(whole);
         return NULL;
     }
     uint8_t *to = (uint8_t *)PyByteArray_AsString(spikes);
-    Stack stack = {payload->buf, payload->len, (payload->len + WORD_BYTES - 1) / WORD_BYTES, 0};
-    PyThreadState *thread = sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
-    refill(&stack);
-    refill(&stack);
-    walk(self, &room, timesteps, to, pop_site, &stack);
+    uint8_t *found = (uint8_t *)PyByteArray_AsString(whole);
+    PyThreadState *thread = count * sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
+    for (Py_ssize_t i = 0; i < count; i++)
+        found[i] = decode_one(self, &room, stacks[i], timesteps, to + i * sites);
     if (thread)
         PyEval_RestoreThread(thread);
     room_free(&room);
-    if (stack.words || stack.state) { /* something is left over */
-        Py_CLEAR(spikes);
-        PyErr_SetString(PyExc_ValueError, "payload is not the code of any spikes");
-    }
-    return spikes;
+    return Py_BuildValue("NN", spikes, whole);
 }
 
 static PyObject *
 coder_decode(PyObject *object, PyObject *args)
 {
-    Py_buffer payload;
+    const Coder *self = (const Coder *)object;
+    PyObject *payloads;
     Py_ssize_t timesteps;
-    if (!PyArg_ParseTuple(args, "y*n:decode", &payload, &timesteps))
+    if (!PyArg_ParseTuple(args, "O!n:decode", &PyTuple_Type, &payloads, &timesteps))
         return NULL;
-    PyObject *spikes = decode_whole((const Coder *)object, &payload, timesteps);
-    PyBuffer_Release(&payload);
-    return spikes;
+    if (timesteps < 1 || timesteps > self->timesteps)
+        return PyErr_Format(PyExc_ValueError, "%zd timesteps, wanted 1 to %zd", timesteps,
+                            self->timesteps);
+    Py_ssize_t count = PyTuple_Size(payloads);
+    Stack *stacks = take_stacks(payloads, count);
+    PyObject *decoded = stacks ? decode_each(self, stacks, count, timesteps) : NULL;
+    free(stacks);
+    return decoded;
 }
 
 static void
@@ -528,7 +560,8 @@ coder_dealloc(PyObject *object)
 
 static PyMethodDef coder_methods[] = {
     {"encode", coder_encode, METH_O, "Code whole timesteps of spikes from 0 on."},
-    {"decode", coder_decode, METH_VARARGS, "Decode so many timesteps from 0 on."},
+    {"decode", coder_decode, METH_VARARGS,
+     "Decode images of so many timesteps from 0 on, and say which payloads are codes of one."},
     {NULL, NULL, 0, NULL},
 };
 

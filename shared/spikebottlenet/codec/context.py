@@ -24,6 +24,7 @@ Where the package was built with a C compiler, ``_native.c`` does all of this, b
 same, in a third of the time and less where caches are cold; else NumPy does.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import constriction
@@ -58,16 +59,48 @@ def decode(payload: bytes, model: ContextModel, timesteps: int) -> Sites:
     Raises:
         CorruptFrameError: not what ``encode`` writes for any spikes.
     """
+    (decoded,) = decode_each((payload,), model, timesteps)
+    if isinstance(decoded, CorruptFrameError):
+        raise decoded
+    return decoded
+
+
+def decode_each(
+    payloads: tuple[bytes, ...], model: ContextModel, timesteps: int
+) -> list[Sites | CorruptFrameError]:
+    """Decode images of so many timesteps each, or say what is wrong with one."""
     limit = dense_bytes(timesteps * model.shape.sites)
-    if len(payload) > limit:
-        raise CorruptFrameError(f"payload of {len(payload)} bytes, wanted at most {limit}")
-    if payload.endswith(b"\0"):
-        raise CorruptFrameError("payload ends in a zero byte, which is never written: resend it")
+    refused = [_refused(payload, limit) for payload in payloads]
+    # In place of one that is not looked into: no bytes, so that each keeps its place.
+    taken = tuple(b"" if error else it for it, error in zip(payloads, refused, strict=True))
+    found: Sequence[Sites | None]
     if model.native is not None:
-        try:
-            return np.frombuffer(model.native.decode(payload, timesteps), dtype=np.uint8)
-        except ValueError as error:
-            raise CorruptFrameError(f"{error}: resend it") from error
+        spikes, whole = model.native.decode(taken, timesteps)
+        rows = np.frombuffer(spikes, dtype=np.uint8).reshape(len(payloads), -1)
+        found = [row if good else None for row, good in zip(rows, whole, strict=True)]
+    else:
+        found = [_in_numpy(payload, model, timesteps) for payload in taken]
+    return [
+        error or (_no_code() if sites is None else sites)
+        for error, sites in zip(refused, found, strict=True)
+    ]
+
+
+def _refused(payload: bytes, limit: int) -> CorruptFrameError | None:
+    """What is wrong with a payload as it stands."""
+    if len(payload) > limit:
+        return CorruptFrameError(f"payload of {len(payload)} bytes, wanted at most {limit}")
+    if payload.endswith(b"\0"):
+        return CorruptFrameError("payload ends in a zero byte, which is never written: resend it")
+    return None
+
+
+def _no_code() -> CorruptFrameError:
+    return CorruptFrameError("payload is not the code of any spikes: resend it")
+
+
+def _in_numpy(payload: bytes, model: ContextModel, timesteps: int) -> Sites | None:
+    """Decode one image; None if its payload is the code of none."""
     padded = payload.ljust(-(-len(payload) // _WORD_BYTES) * _WORD_BYTES, b"\0")
     coder = constriction.stream.stack.AnsCoder(np.frombuffer(padded, "<u4").astype(np.uint32))
     categorical = _model()
@@ -77,6 +110,4 @@ def decode(payload: bytes, model: ContextModel, timesteps: int) -> Sites:
         room = Room(model)
     sites = room.decode(partial(coder.decode, categorical), timesteps)
     model.rooms.append(room)
-    if not coder.is_empty():
-        raise CorruptFrameError("payload is not the code of any spikes: resend it")
-    return sites
+    return sites if coder.is_empty() else None

@@ -1,5 +1,6 @@
 """Spikes to frames and back: the codec's two verbs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -123,6 +124,32 @@ class SpikeCodec:
             raise CorruptFrameError(f"payload holds {len(sites)} sites, wanted {count}")
         spikes = sites.reshape(frame.timesteps, *self.shape[1:])
         return SpikeRange(frame.first_timestep, spikes)
+
+    def decode_each(self, frames: Sequence[Frame]) -> list[SpikeRange | CorruptFrameError]:
+        """Decode the payloads of frames of one image each, or say what is wrong with one.
+
+        Those under the bundle's model, all of them of as many timesteps, are decoded together: in
+        less time, and without the interpreter's lock.
+        """
+        first = frames[0]
+        alike = all(
+            frame.scheme is Scheme.CONTEXT and frame.timesteps == first.timesteps
+            for frame in frames
+        )
+        if self.context is None or not alike or any(frame.first_timestep for frame in frames):
+            return [self._decoded(frame) for frame in frames]
+        payloads = tuple(frame.payload for frame in frames)
+        shape = (first.timesteps, *self.shape[1:])
+        return [
+            found if isinstance(found, CorruptFrameError) else SpikeRange(0, found.reshape(shape))
+            for found in context.decode_each(payloads, self.context, first.timesteps)
+        ]
+
+    def _decoded(self, frame: Frame) -> SpikeRange | CorruptFrameError:
+        try:
+            return self.decode_frame(frame)
+        except CorruptFrameError as error:
+            return error
 
     def _decode_context(self, frame: Frame) -> Sites:
         if self.context is None:
