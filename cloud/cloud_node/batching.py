@@ -240,18 +240,23 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
     """
     plan: Plan[J] = Plan([], [])
     tight: list[J] = []  # would need a batch of less than half
-    live = sum(not job.abandoned for job in queue)
-    soonest = float("inf")
+    left: int | None = None  # that wait still and somebody waits for; counted for a deadline's sake
+    soonest = math.inf
     while queue and len(plan.batch) < max_batch:
         size = len(plan.batch) + 1
-        least = (min(max_batch, len(plan.batch) + live) + 1) // 2
-        if size > least and now + cost.batch_s(size) > soonest:
-            break
+        if left is not None:
+            least = (min(max_batch, len(plan.batch) + left) + 1) // 2
+            if size > least and now + cost.batch_s(size) > soonest:
+                break
         job = queue.pop()
         if job.abandoned:
             continue
-        live -= 1
+        if left is not None:
+            left -= 1
         if job.deadline is not None:
+            if left is None:
+                left = sum(not other.abandoned for other in queue)
+            least = (min(max_batch, size + left) + 1) // 2
             if now + cost.batch_s(max(least, size)) > job.deadline:
                 tight.append(job)
                 continue

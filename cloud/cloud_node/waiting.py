@@ -261,4 +261,7 @@ class WaitingRoom:
         costs = self._costs.get(group.tail)
         if costs is None:
             costs = self._costs[group.tail] = {}
-        return costs.setdefault((group.timesteps, alone), CostModel())
+        model = costs.get((group.timesteps, alone))
+        if model is None:
+            model = costs[group.timesteps, alone] = CostModel()
+        return model
