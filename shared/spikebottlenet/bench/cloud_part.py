@@ -7,7 +7,8 @@ from spikebottlenet.bench.figures import Bound, Part, Table, claim, fixed
 from spikebottlenet.bench.load.generator import run_and_keep, run_load
 from spikebottlenet.bench.load.plan import Aim, Pace, Target
 from spikebottlenet.bench.load.samples import LoadReport, Seconds, latencies, percentiles
-from spikebottlenet.bench.measuring import spread
+from spikebottlenet.bench.machine import usable_cores
+from spikebottlenet.bench.measuring import ratios, spread
 from spikebottlenet.bench.peers.servers import running_cloud
 from spikebottlenet.bench.subject import Subject, daemon_default
 from spikebottlenet.errors import UnavailableError
@@ -79,6 +80,11 @@ def measure_cloud(subject: Subject) -> Part:
     }
     alone = [each.best for each in fullest]
     batch_ms = [1e3 * max_batch / each.one_by_one for each in fullest]
+    cores_all = usable_cores()
+    left = [
+        ratio * cores_all / (cores_all - used)
+        for ratio, used in zip(ratios(served, alone), generator, strict=True)
+    ]
     whole = percentiles(np.concatenate(took))
     p99_ms = [report.as_bound(report.accepted_ms[99.0]) for report in half]
     late_ms = [report.lag_ms[99.0] or float("nan") for report in half]
@@ -119,6 +125,7 @@ def measure_cloud(subject: Subject) -> Part:
         ),
         ("cores that cloud-node used", fixed(spread(cores).median), ""),
         ("cores that the generator used", fixed(spread(generator).median), ""),
+        ("served over bare tail, on the cores that it left", fixed(spread(left).median), ""),
         (
             "offered at half load",
             fixed(spread([report.offered_rate for report in half]).median, 1),
