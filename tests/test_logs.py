@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from spikebottlenet.logs import LogFormat, Seldom, fields, start_logging
+from spikebottlenet.logs import LogFormat, Often, Seldom, fields, start_logging
 
 
 @pytest.fixture
@@ -77,6 +77,34 @@ async def test_lines_of_one_turn_of_the_loop_are_written_together_and_warnings_a
     assert json.loads(written[3])["event"] == "last"
     await asyncio.sleep(0)
     assert len(written) == 4
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_what_happens_often_is_one_record_and_a_line_each(
+    root, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], form: LogFormat
+) -> None:
+    start_logging("info", form)
+    root.addHandler(caplog.handler)
+    often = Often(logging.getLogger("some.module"), "answered")
+    for number in range(3):
+        often.say(number=number)
+    await asyncio.sleep(0)  # said
+    await asyncio.sleep(0)  # written
+    often.say(number=3)
+    often.flush()  # as at the end of a process
+    root.handlers[0].flush()
+    assert len(caplog.records) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    for number, line in enumerate(lines):
+        if form == "json":
+            assert json.loads(line)["number"] == number
+        else:
+            assert line.endswith(f"answered  number={number}")
+    start_logging("warning", form)
+    often.say(number=4)
+    await asyncio.sleep(0)
+    assert capsys.readouterr().err == ""
 
 
 def test_what_happens_over_and_over_is_said_seldom_and_counted(monkeypatch) -> None:

@@ -17,7 +17,7 @@ from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError
-from spikebottlenet.logs import Seldom, fields
+from spikebottlenet.logs import Often, Seldom, fields
 from spikebottlenet.rpc.chances import CERTAIN
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
@@ -53,6 +53,7 @@ class CloudInference:
         self.models = models
         self.settings = settings
         self._worker = worker
+        self._answered = Often(log, "answered")
         self._no_room = Seldom()
         self.under_way = 0  # requests that are not answered yet
         self.totals = CloudTotals()
@@ -173,23 +174,20 @@ class CloudInference:
                 tail_us=prediction.tail_us,
             )
         )
-        log.info(
-            "answered",
-            extra=fields(
-                request_id=request_id,
-                label=label,
-                confidence=round(confidence, 4),
-                timesteps=prediction.timesteps,
-                enough=prediction.enough,
-                payload_bytes=received.payload_bytes,
-                message_bytes=received.message_bytes,
-                wire_bytes_up=received.wire_bytes,
-                wire_bytes_down=wire_bytes_down,
-                cloud_compute_uj=round(prediction.cloud_compute_uj, 3),
-                queue_ms=prediction.queue_us / 1000,
-                tail_ms=prediction.tail_us / 1000,
-                model=bundle.model,
-            ),
+        self._answered.say(
+            request_id=request_id,
+            label=label,
+            confidence=round(confidence, 4),
+            timesteps=prediction.timesteps,
+            enough=prediction.enough,
+            payload_bytes=received.payload_bytes,
+            message_bytes=received.message_bytes,
+            wire_bytes_up=received.wire_bytes,
+            wire_bytes_down=wire_bytes_down,
+            cloud_compute_uj=round(prediction.cloud_compute_uj, 3),
+            queue_ms=prediction.queue_us / 1000,
+            tail_ms=prediction.tail_us / 1000,
+            model=bundle.model,
         )
 
     def refuse(self, request_id: str, sequence: int, error: SpikeBottleNetError) -> Failure:
@@ -210,6 +208,7 @@ class CloudInference:
 
     def log_totals(self, ledger: WireLedger) -> None:
         """The totals line, wire bytes by both ways of counting."""
+        self._answered.flush()
         sums = asdict(self.totals) | {"expired": self._worker.expired}
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
 

@@ -93,8 +93,7 @@ class Group(NamedTuple):
     image_bytes: int  # of an image's spikes
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """An image that waits."""
 
     image: Image

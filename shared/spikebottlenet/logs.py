@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
@@ -32,10 +32,11 @@ class _JsonLines(logging.Formatter):
             "logger": record.name,
             "event": record.getMessage(),
         }
-        line.update(_fields_of(record))
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return to_json(line, fallback=str, bytes_mode="base64").decode()
+        after = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
+        return "\n".join(
+            to_json({**line, **said, **after}, fallback=str, bytes_mode="base64").decode()
+            for said in _fields_of(record)
+        )
 
 
 class _ConsoleLines(logging.Formatter):
@@ -43,16 +44,17 @@ class _ConsoleLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         time = _time(record).strftime("%H:%M:%S.%f")[:-3]
-        said = " ".join(
-            f"{name}={_plain(value)}"
-            for name, value in _fields_of(record).items()
-            if value is not None
-        )
-        line = f"{time} {record.levelname.lower():7} {record.getMessage()}"
-        line += f"  {said}" if said else ""
+        begin = f"{time} {record.levelname.lower():7} {record.getMessage()}"
+        lines = [self._with_fields(begin, said) for said in _fields_of(record)]
         if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
-        return line
+            lines.append(self.formatException(record.exc_info))
+        return "\n".join(lines)
+
+    def _with_fields(self, begin: str, said: Mapping[str, object]) -> str:
+        shown = " ".join(
+            f"{name}={_plain(value)}" for name, value in said.items() if value is not None
+        )
+        return f"{begin}  {shown}" if shown else begin
 
 
 _FORMATTERS: Mapping[LogFormat, type[logging.Formatter]] = {
@@ -76,9 +78,10 @@ def _iso_second(second: int) -> str:
     return datetime.datetime.fromtimestamp(second, tz=datetime.UTC).isoformat()[:-6]
 
 
-def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:
-    found: Mapping[str, object] = getattr(record, _FIELDS, {})
-    return found
+def _fields_of(record: logging.LogRecord) -> Sequence[Mapping[str, object]]:
+    """Those of each line of a record."""
+    found: Mapping[str, object] | list[Mapping[str, object]] = getattr(record, _FIELDS, {})
+    return found if isinstance(found, list) else [found]
 
 
 def _plain(value: object) -> str:
@@ -113,6 +116,31 @@ class Seldom:
             return 0
         times, self._unsaid, self._said_at = self._unsaid, 0, now
         return times
+
+
+class Often:
+    """Says what happens many times in one turn of an event loop in one record, a line for each: a
+    record of its own costs as much as its line.
+    """
+
+    def __init__(self, log: logging.Logger, event: str) -> None:
+        self._log = log
+        self._event = event
+        self._unsaid: list[Mapping[str, object]] = []
+
+    def say(self, **values: object) -> None:
+        """Have a line with these values, by the end of this turn."""
+        if not self._log.isEnabledFor(logging.INFO):
+            return
+        if not self._unsaid:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._unsaid.append(values)
+
+    def flush(self) -> None:
+        """Say it now."""
+        unsaid, self._unsaid = self._unsaid, []
+        if unsaid:
+            self._log.info(self._event, extra={_FIELDS: unsaid})
 
 
 class _Together(logging.StreamHandler[TextIO]):
