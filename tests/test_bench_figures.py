@@ -2,6 +2,9 @@
 
 import json
 import math
+from collections import Counter
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -36,16 +39,21 @@ def test_quartiles_of_one_to_five() -> None:
         spread([])
 
 
-def test_contestants_take_turns_and_warm_rounds_do_not_count() -> None:
-    order = []
+def test_contestants_take_turns_in_any_order_and_warm_rounds_do_not_count() -> None:
+    order: list[str] = []
 
     def contestant(name: str) -> float:
         order.append(name)
         return float(len(order))
 
-    measured = in_turns(2, lambda: contestant("a"), lambda: contestant("b"), warm=1)
-    assert order == ["a", "b", "a", "b", "a", "b"]
-    assert measured == [[3.0, 5.0], [4.0, 6.0]]
+    measured = in_turns(20, *(partial(contestant, name) for name in "abc"), warm=1)
+    rounds = ["".join(order[at : at + 3]) for at in range(0, 63, 3)]
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    before = Counter(pairwise(order))
+    assert min(before[pair] for pair in (("a", "b"), ("b", "a"), ("c", "a"))) > 2
+    for name, values in zip("abc", measured, strict=True):
+        assert [order[int(value) - 1] for value in values] == [name] * 20
+        assert [int(value - 1) // 3 for value in values] == list(range(1, 21))
 
 
 def a_claim(bound: Bound, wanted: float) -> Claim:

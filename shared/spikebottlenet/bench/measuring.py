@@ -1,7 +1,8 @@
 """Times of several contestants in turns, and what is said of them: median and quartiles.
 
-In turns (A B A B ...), because a noisy neighbour or a hot processor then meets all alike. A ratio
-is taken within each round, so its spread is that of the ratio and not of the machine.
+In turns, because a noisy neighbour or a hot processor then meets all alike, and each round in
+another order, because what one leaves in the caches meets the next. A ratio is taken within each
+round, so its spread is that of the ratio and not of the machine.
 """
 
 import time
@@ -64,7 +65,8 @@ def in_turns(rounds: int, *takes: Take, warm: int = 1) -> list[list[float]]:
         for take in takes:
             take()
     measured: list[list[float]] = [[] for _ in takes]
+    order = np.random.default_rng(0)
     for _ in range(rounds):
-        for values, take in zip(measured, takes, strict=True):
-            values.append(take())
+        for place in order.permutation(len(takes)):
+            measured[place].append(takes[place]())
     return measured
