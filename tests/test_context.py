@@ -1,5 +1,6 @@
 """The context model: integers decide, both sides agree, and correlated spikes cost less."""
 
+import re
 import shutil
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikebottlenet.codec.context import decode, encode
+from spikebottlenet.codec.context import decode, decode_each, encode
 from spikebottlenet.codec.context_file import read_context, write_context
 from spikebottlenet.codec.context_model import ContextModel
 from spikebottlenet.codec.context_tables import ContextTables, known_neighbours
@@ -168,6 +169,35 @@ def test_the_compiled_part_believes_no_sizes(changes, message):
         native.decode([b""], 1)
     with pytest.raises(TypeError):
         native.decode((b"", bytearray()), 1)
+
+
+@pytest.mark.parametrize("kind", [lambda model: model, in_numpy], ids=["as_built", "numpy"])
+@given(shape=SHAPES, seed=SEEDS, data=st.data())
+@settings(deadline=None, max_examples=30)
+def test_images_decoded_together_are_those_decoded_one_by_one(kind, shape, seed, data):
+    model = kind(random_model(shape, seed))
+    timesteps = data.draw(st.integers(1, shape.timesteps))
+    payloads = []
+    for number in range(data.draw(st.integers(0, 5))):
+        payload = encode(draw(shape, seed + number)[:timesteps], model)
+        damage = data.draw(st.sampled_from(["", "cut", "longer", "too long", "zero", "flipped"]))
+        if damage == "cut":
+            payload = payload[:-1]
+        elif damage == "flipped" and payload:
+            payload = bytes([payload[0] ^ 1]) + payload[1:]
+        else:
+            payload += {"longer": b"x", "too long": bytes(shape.bits), "zero": b"\0"}.get(
+                damage, b""
+            )
+        payloads.append(payload)
+    together = decode_each(tuple(payloads), model, timesteps)
+    assert len(together) == len(payloads)
+    for payload, found in zip(payloads, together, strict=True):
+        if isinstance(found, CorruptFrameError):
+            with pytest.raises(CorruptFrameError, match=re.escape(str(found))):
+                decode(payload, model, timesteps)
+        else:
+            np.testing.assert_array_equal(found, decode(payload, model, timesteps))
 
 
 def model_of_few_spikes() -> ContextModel:

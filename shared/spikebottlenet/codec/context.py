@@ -76,7 +76,7 @@ def decode_each(
     found: Sequence[Sites | None]
     if model.native is not None:
         spikes, whole = model.native.decode(taken, timesteps)
-        rows = np.frombuffer(spikes, dtype=np.uint8).reshape(len(payloads), -1)
+        rows = np.frombuffer(spikes, dtype=np.uint8).reshape(-1, timesteps * model.shape.sites)
         found = [row if good else None for row, good in zip(rows, whole, strict=True)]
     else:
         found = [_in_numpy(payload, model, timesteps) for payload in taken]
