@@ -1,4 +1,4 @@
-"""Turns, batches, the cost model and the worker that follows them."""
+"""The worker that follows turns, batches and their cost: who waits, who is refused, who is lost."""
 
 import asyncio
 import gc
@@ -11,15 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cloud_node import waiting as waiting_module
-from cloud_node.batching import FairQueue, Sender, next_batch, start_at
-from cloud_node.cost import Cost, CostModel, Measured
+from cloud_node.batching import FairQueue, Sender
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import Batch, BatchLimits, Group, TailAnswer, WaitingRoom
-from cloud_node.waiting import Job as WaitingJob
+from cloud_node.waiting import Batch, BatchLimits, Group, Job, TailAnswer, WaitingRoom
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
@@ -27,191 +23,7 @@ from spikebottlenet.errors import (
     UnavailableError,
 )
 
-
-@dataclass(frozen=True)
-class Job:
-    name: str = ""
-    deadline: float | None = None
-    abandoned: bool = False
-    arrived: float = 0.0
-
-
-def queued(*names: str, turn: int = 1) -> FairQueue[Job]:
-    """A queue of jobs; ``a1.x`` is client a's stream 1."""
-    queue: FairQueue[Job] = FairQueue(turn)
-    for name in names:
-        queue.push(Sender(name[0], name[1].encode()), Job(name))
-    return queue
-
-
-def test_clients_take_turns_and_so_do_their_streams() -> None:
-    queue = queued("a1.x", "a1.y", "a1.z", "a2.x", "b1.x", "c1.x")
-    order = [queue.pop().name for _ in range(len(queue))]
-    assert order == ["a1.x", "b1.x", "c1.x", "a2.x", "a1.y", "a1.z"]
-
-
-def test_one_image_waits_a_turn_and_not_five_hundred() -> None:
-    queue = queued(*["a1"] * 500, turn=16)
-    queue.pop()  # the turn has begun
-    assert queue.ahead_of(Sender("b", b"1")) == 15
-    assert queue.ahead_of(Sender("a", b"2")) == 15
-    assert queue.ahead_of(Sender("a", b"1")) == 499
-    queue.push(Sender("b", b"1"), Job("b"))
-    assert [queue.pop().name for _ in range(16)] == ["a1"] * 15 + ["b"]
-
-
-senders = st.builds(Sender, st.sampled_from("abc"), st.sampled_from([b"1", b"2"]))
-
-
-def test_a_turn_is_of_several_images() -> None:
-    queue = queued("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1", turn=2)
-    order = ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]
-    assert [queue.pop().name for _ in range(len(queue))] == order
-
-
-def test_a_stream_that_comes_passes_those_that_had_a_turn() -> None:
-    queue = queued(*["a1"] * 6, *["b1"] * 6, turn=2)
-    assert [queue.pop().name for _ in range(5)] == ["a1", "a1", "b1", "b1", "a1"]
-    queue.push(Sender("c"), Job("c"))
-    assert [queue.pop().name for _ in range(4)] == ["a1", "c", "b1", "b1"]
-
-
-def test_one_that_sends_an_image_at_a_time_passes_others_once() -> None:
-    queue = queued(*["a1"] * 4, *["b1"] * 4)
-    order = []
-    for _ in range(4):
-        queue.push(Sender("c"), Job("c"))
-        order += [queue.pop().name for _ in range(3)]
-    assert order == ["a1", "b1", "c"] * 4
-
-
-@given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24))
-def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
-    steps: list[Sender | None], late: Sender, turn: int
-) -> None:
-    queue: FairQueue[Job] = FairQueue(turn)
-    waiting = 0
-    for step in steps:
-        if step is not None:
-            queue.push(step, Job())
-            waiting += 1
-        elif waiting:
-            queue.pop()
-            waiting -= 1
-    assert len(queue) == len(list(queue)) == waiting
-    foretold = queue.ahead_of(late)
-    queue.push(late, Job("late"))
-    order = [queue.pop().name for _ in range(len(queue))]
-    assert len(order) == waiting + 1
-    assert order.index("late") <= foretold
-
-
-@given(st.lists(st.none() | senders, max_size=200), st.integers(1, 8))
-def test_nobody_has_two_turns_while_another_waits(steps: list[Sender | None], turn: int) -> None:
-    queue: FairQueue[Job] = FairQueue(turn)
-    waits: Counter[str] = Counter()
-    since: dict[str, Counter[str]] = {}  # what others have had since a client waits
-    for step in steps:
-        if step is not None:
-            queue.push(step, Job(step.client))
-            waits[step.client] += 1
-            since.setdefault(step.client, Counter())
-        elif waits.total():
-            client = queue.pop().name
-            waits[client] -= 1
-            for had in since.values():
-                had[client] += 1
-            del since[client]
-            if waits[client]:
-                since[client] = Counter()
-            assert all(count <= 2 * turn for had in since.values() for count in had.values())
-
-
-def test_at_the_end_of_a_long_queue_others_are_taken_to_go_on_sending() -> None:
-    queue = queued(*["a1"] * 9, "b1", "b1", "c1")
-    # Nine of its own; of b, which has two, as many as have gone by then; of c the one there is.
-    assert queue.ahead_of(Sender("a", b"1")) == 9 + 10 + 1
-    assert queue.ahead_of(Sender("c", b"1")) == 1 + 2 + 2
-
-
-def fitted(measured: list[Measured]) -> Cost:
-    model = CostModel()
-    for batch in measured:
-        model.learn(batch)
-    return model.cost
-
-
-def test_the_cost_model_finds_the_line_that_made_its_batches() -> None:
-    cost = fitted([Measured(n, 0.010 + 0.006 * n) for n in (1, 4, 16)])
-    assert cost.fixed_s == pytest.approx(0.010)
-    assert cost.image_s == pytest.approx(0.006)
-    assert cost.queue_s(33, max_batch=16) == pytest.approx(3 * 0.010 + 33 * 0.006)
-
-
-@given(st.lists(st.builds(Measured, st.integers(1, 64), st.floats(0, 10)), max_size=20))
-def test_no_batch_is_thought_to_take_less_than_nothing(measured: list[Measured]) -> None:
-    cost = fitted(measured)
-    assert cost.fixed_s >= 0
-    assert cost.image_s >= 0
-
-
-def test_batches_of_one_size_are_foretold_at_that_size() -> None:
-    assert fitted([Measured(16, 0.1), Measured(16, 0.3)]).batch_s(16) == pytest.approx(0.2)
-
-
-def test_old_batches_are_forgotten() -> None:
-    old = [Measured(n % 7 + 1, 5.0) for n in range(50)]
-    new = [Measured(n % 5 + 1, 0.01 * (n % 5 + 1)) for n in range(64)]
-    assert fitted(old + new) == pytest.approx(fitted(new))
-
-
-def test_an_estimate_that_turns_all_away_is_forgotten_in_the_end() -> None:
-    model = CostModel()
-    for _ in range(3):
-        model.learn(Measured(1, 100.0))
-    for _ in range(3):
-        model.doubt()
-    assert model.cost == Cost()
-
-
-def jobs_due(*deadlines: float | None) -> FairQueue[Job]:
-    queue: FairQueue[Job] = FairQueue()
-    for deadline in deadlines:
-        queue.push(Sender("a"), Job(deadline=deadline))
-    return queue
-
-
-def test_a_batch_shrinks_to_meet_a_deadline() -> None:
-    queue = jobs_due(3.0, None, None, None)
-    plan = next_batch(queue, max_batch=4, cost=Cost(0.0, 1.0), now=0.0)
-    assert len(plan.batch) == 3
-    assert len(queue) == 1
-    assert plan.too_late == []
-
-
-def test_a_batch_shrinks_to_half_and_no_further() -> None:
-    plan = next_batch(jobs_due(1.5, *[None] * 7), max_batch=8, cost=Cost(0.0, 1.0), now=0.0)
-    assert [job.deadline for job in plan.too_late] == [1.5]
-    assert len(plan.batch) == 7
-
-
-def of_deadlines(*jobs: tuple[float | None, bool]) -> FairQueue[Job]:
-    queue: FairQueue[Job] = FairQueue()
-    for number, (deadline, abandoned) in enumerate(jobs):
-        queue.push(Sender("a"), Job(str(number), deadline, abandoned))
-    return queue
-
-
-def test_those_that_are_gone_or_too_late_take_no_room_of_one_that_can_be_met() -> None:
-    cost = Cost(0.01, 0.01)  # one image: 20 ms; eight: 90 ms
-    gone = of_deadlines(*[(None, True)] * 15, (0.05, False))
-    assert [job.name for job in next_batch(gone, max_batch=16, cost=cost, now=0.0).batch] == ["15"]
-    for place in (0, 7, 15):
-        jobs: list[tuple[float | None, bool]] = [(0.015, False)] * 15
-        jobs.insert(place, (0.05, False))
-        plan = next_batch(of_deadlines(*jobs), max_batch=16, cost=cost, now=0.0)
-        assert [job.name for job in plan.batch] == [str(place)]
-        assert len(plan.too_late) == 15
+SPIKES = np.zeros((2, 1, 2, 2), np.uint8)
 
 
 async def test_one_client_does_not_take_the_places_of_another() -> None:
@@ -240,35 +52,6 @@ async def test_one_client_does_not_take_the_places_of_another() -> None:
         answered = await asyncio.gather(*greedy, return_exceptions=True)
     # With eight of sixteen places it holds as many as are free.
     assert [isinstance(one, OverloadedError) for one in answered] == [False] * 8 + [True] * 32
-
-
-def test_what_nobody_waits_for_is_not_computed() -> None:
-    queue: FairQueue[Job] = FairQueue()
-    queue.push(Sender("a"), Job(abandoned=True))
-    queue.push(Sender("a"), Job("wanted"))
-    plan = next_batch(queue, max_batch=1, cost=Cost(), now=0.0)
-    assert [job.name for job in plan.batch] == ["wanted"]
-    assert plan.too_late == []
-
-
-@given(
-    st.lists(st.none() | st.floats(0, 20), max_size=30),
-    st.integers(1, 8),
-    st.floats(0, 1),
-    st.floats(0, 1),
-)
-def test_every_image_is_computed_in_time_or_given_up_or_waits(
-    deadlines: list[float | None], max_batch: int, fixed: float, image: float
-) -> None:
-    queue, cost = jobs_due(*deadlines), Cost(fixed, image)
-    plan = next_batch(queue, max_batch=max_batch, cost=cost, now=0.0)
-    assert len(plan.batch) + len(plan.too_late) + len(queue) == len(deadlines)
-    assert len(plan.batch) <= max_batch
-    for job in plan.batch:
-        assert job.deadline is None or cost.batch_s(len(plan.batch)) <= job.deadline
-
-
-SPIKES = np.zeros((2, 1, 2, 2), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -521,14 +304,6 @@ async def test_an_idle_tail_waits_for_a_fuller_batch_only_where_told() -> None:
     assert tail.batches == [3]
 
 
-def test_a_batch_that_may_wait_begins_in_time_for_the_earliest_deadline() -> None:
-    cost = Cost(0.1, 0.1)
-    waits = {"max_batch": 4, "max_wait_s": 5.0, "cost": cost}
-    assert start_at(jobs_due(None, None), **waits) == 5.0  # type: ignore[arg-type]
-    assert start_at(jobs_due(2.0, None), **waits) == pytest.approx(2.0 - 0.4)  # type: ignore[arg-type]
-    assert start_at(jobs_due(*[None] * 4), **waits) < 0  # type: ignore[arg-type]  # full
-
-
 async def test_a_group_that_waits_for_more_keeps_no_other_waiting() -> None:
     patient, full = GatedTail(), GatedTail()
     patient.gate.set()
@@ -599,7 +374,7 @@ async def test_a_streams_images_go_together() -> None:
     for name in "abcd" * 4:
         answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
         whose[answer] = name
-        waiting = WaitingJob(Image(SPIKES), 0.0, None, answer)
+        waiting = Job(Image(SPIKES), 0.0, None, answer)
         room.push(group, Sender("edge", name.encode()), waiting)
     taken: list[str] = []
     while len(room):

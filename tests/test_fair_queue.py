@@ -1,0 +1,115 @@
+"""Turns of clients and streams, and the place that one more image would have."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_node.batching import FairQueue, Sender
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str = ""
+    deadline: float | None = None
+    abandoned: bool = False
+    arrived: float = 0.0
+
+
+def queued(*names: str, turn: int = 1) -> FairQueue[Job]:
+    """A queue of jobs; ``a1.x`` is client a's stream 1."""
+    queue: FairQueue[Job] = FairQueue(turn)
+    for name in names:
+        queue.push(Sender(name[0], name[1].encode()), Job(name))
+    return queue
+
+
+def test_clients_take_turns_and_so_do_their_streams() -> None:
+    queue = queued("a1.x", "a1.y", "a1.z", "a2.x", "b1.x", "c1.x")
+    order = [queue.pop().name for _ in range(len(queue))]
+    assert order == ["a1.x", "b1.x", "c1.x", "a2.x", "a1.y", "a1.z"]
+
+
+def test_one_image_waits_a_turn_and_not_five_hundred() -> None:
+    queue = queued(*["a1"] * 500, turn=16)
+    queue.pop()  # the turn has begun
+    assert queue.ahead_of(Sender("b", b"1")) == 15
+    assert queue.ahead_of(Sender("a", b"2")) == 15
+    assert queue.ahead_of(Sender("a", b"1")) == 499
+    queue.push(Sender("b", b"1"), Job("b"))
+    assert [queue.pop().name for _ in range(16)] == ["a1"] * 15 + ["b"]
+
+
+senders = st.builds(Sender, st.sampled_from("abc"), st.sampled_from([b"1", b"2"]))
+
+
+def test_a_turn_is_of_several_images() -> None:
+    queue = queued("a1", "a1", "a1", "a2", "a2", "b1", "b1", "b1", "b1", turn=2)
+    order = ["a1", "a1", "b1", "b1", "a2", "a2", "b1", "b1", "a1"]
+    assert [queue.pop().name for _ in range(len(queue))] == order
+
+
+def test_a_stream_that_comes_passes_those_that_had_a_turn() -> None:
+    queue = queued(*["a1"] * 6, *["b1"] * 6, turn=2)
+    assert [queue.pop().name for _ in range(5)] == ["a1", "a1", "b1", "b1", "a1"]
+    queue.push(Sender("c"), Job("c"))
+    assert [queue.pop().name for _ in range(4)] == ["a1", "c", "b1", "b1"]
+
+
+def test_one_that_sends_an_image_at_a_time_passes_others_once() -> None:
+    queue = queued(*["a1"] * 4, *["b1"] * 4)
+    order = []
+    for _ in range(4):
+        queue.push(Sender("c"), Job("c"))
+        order += [queue.pop().name for _ in range(3)]
+    assert order == ["a1", "b1", "c"] * 4
+
+
+@given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24))
+def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
+    steps: list[Sender | None], late: Sender, turn: int
+) -> None:
+    queue: FairQueue[Job] = FairQueue(turn)
+    waiting = 0
+    for step in steps:
+        if step is not None:
+            queue.push(step, Job())
+            waiting += 1
+        elif waiting:
+            queue.pop()
+            waiting -= 1
+    assert len(queue) == len(list(queue)) == waiting
+    foretold = queue.ahead_of(late)
+    queue.push(late, Job("late"))
+    order = [queue.pop().name for _ in range(len(queue))]
+    assert len(order) == waiting + 1
+    assert order.index("late") <= foretold
+
+
+@given(st.lists(st.none() | senders, max_size=200), st.integers(1, 8))
+def test_nobody_has_two_turns_while_another_waits(steps: list[Sender | None], turn: int) -> None:
+    queue: FairQueue[Job] = FairQueue(turn)
+    waits: Counter[str] = Counter()
+    since: dict[str, Counter[str]] = {}  # what others have had since a client waits
+    for step in steps:
+        if step is not None:
+            queue.push(step, Job(step.client))
+            waits[step.client] += 1
+            since.setdefault(step.client, Counter())
+        elif waits.total():
+            client = queue.pop().name
+            waits[client] -= 1
+            for had in since.values():
+                had[client] += 1
+            del since[client]
+            if waits[client]:
+                since[client] = Counter()
+            assert all(count <= 2 * turn for had in since.values() for count in had.values())
+
+
+def test_at_the_end_of_a_long_queue_others_are_taken_to_go_on_sending() -> None:
+    queue = queued(*["a1"] * 9, "b1", "b1", "c1")
+    # Nine of its own; of b, which has two, as many as have gone by then; of c the one there is.
+    assert queue.ahead_of(Sender("a", b"1")) == 9 + 10 + 1
+    assert queue.ahead_of(Sender("c", b"1")) == 1 + 2 + 2
