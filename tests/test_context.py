@@ -200,6 +200,29 @@ def test_images_decoded_together_are_those_decoded_one_by_one(kind, shape, seed,
             np.testing.assert_array_equal(found, decode(payload, model, timesteps))
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_tables_whose_sums_take_more_than_16_bits_are_left_to_numpy(sign):
+    if random_model(SHAPE, 1).native is None:
+        pytest.skip("not compiled")
+    tables = random_tables(SHAPE, 1)
+    weights = np.where(tables.weights, sign * 127, 0).astype(np.int8)
+    sums = weights.astype(np.int64).sum(axis=(2, 3))  # [T, colour, C]
+    furthest = sums.max(axis=1) if sign > 0 else sums.min(axis=1)
+    middle = tables.table.size // 2
+    limit = 32_767 if sign > 0 else -32_768
+    bias = (limit - middle - furthest)[:, :, None, None] * np.ones((1, 1, 5, 6))
+    fits = tables._replace(weights=weights, bias=bias.astype(np.int16))
+    model, spikes = ContextModel(SHAPE, fits), draw(SHAPE, 2, 0.9)
+    assert model.native is not None
+    payload = encode(spikes, model)
+    assert payload == encode(spikes, in_numpy(model))
+    # Not by decode, as spikes against such odds take more bytes than any frame.
+    assert model.native.decode((payload,), 2) == (spikes.tobytes(), b"\1")
+    beyond = ContextModel(SHAPE, fits._replace(bias=fits.bias + np.int16(sign)))
+    assert beyond.native is None
+    assert encode(spikes, beyond)
+
+
 def model_of_few_spikes() -> ContextModel:
     tables = random_tables(SHAPE, 5)
     bias = np.full(tuple(SHAPE), -2 * UNITS, np.int16)

@@ -1,9 +1,10 @@
 /* Scheme ``context`` compiled: the bytes of codec/context.py, which says what they are.
 
    Here every spike adds its weights to the logits of the sites around it once it is known: those of
-   its own timestep that come later, and those of the next one. All of it is integers, so the sums
-   are those that NumPy makes of exact floats. The coder is constriction's stack coder (words of 32
-   bits, a state of 64, probabilities of 24), written out for two symbols.
+   its own timestep that come later, and those of the next one. All of it is integers of 16 bits, and
+   tables whose sums could leave those are refused: so the sums are those that NumPy makes of exact
+   floats. The coder is constriction's stack coder (words of 32 bits, a state of 64, probabilities of
+   24), written out for two symbols.
 
    Payloads come from strangers: nothing is read or written by a number that one holds. */
 
@@ -41,7 +42,7 @@ typedef struct {
     Py_ssize_t *lane;         /* of each channel */
     Py_ssize_t limit;         /* largest place in the table */
     int8_t *weights;          /* [T, colour, 2 C, 9, lanes], of a spike of that colour */
-    int32_t *bias;            /* [T, padded, lanes], the middle of the table added */
+    int16_t *bias;            /* [T, padded, lanes], the middle of the table added */
     uint32_t *silence;        /* by logit, of 2^24 */
     Py_ssize_t ranks[COLOURS + 1]; /* where each colour begins and the last one ends */
     Py_ssize_t *place;        /* of each rank, in the order of coding: white ones first */
@@ -50,12 +51,12 @@ typedef struct {
 } Coder;
 
 typedef struct {
-    Py_ssize_t rank, channel;
+    int32_t rank, channel;
 } Spike;
 
 /* Room for one image. */
 typedef struct {
-    int32_t *now, *next; /* [padded, lanes]: logits as far as they are known */
+    int16_t *now, *next; /* [padded, lanes]: logits as far as they are known */
     Spike *spikes;       /* of one pass */
 } Room;
 
@@ -70,7 +71,7 @@ room_free(Room *room)
 static int
 room_take(const Coder *self, Room *room)
 {
-    size_t logits = (size_t)(self->padded * self->lanes) * sizeof(int32_t);
+    size_t logits = (size_t)(self->padded * self->lanes) * sizeof(int16_t);
     room->now = malloc(logits);
     room->next = malloc(logits);
     room->spikes = malloc((size_t)(self->area * self->channels) * sizeof(Spike));
@@ -84,8 +85,8 @@ room_take(const Coder *self, Room *room)
 static void
 begin_timestep(const Coder *self, Room *room, Py_ssize_t t)
 {
-    size_t logits = (size_t)(self->padded * self->lanes) * sizeof(int32_t);
-    int32_t *known = room->next;
+    size_t logits = (size_t)(self->padded * self->lanes) * sizeof(int16_t);
+    int16_t *known = room->next;
     room->next = room->now;
     room->now = known;
     if (t == 0)
@@ -95,11 +96,11 @@ begin_timestep(const Coder *self, Room *room, Py_ssize_t t)
 }
 
 static inline void
-add_blocks(int32_t *restrict onto, const int8_t *restrict row, Py_ssize_t first, Py_ssize_t last)
+add_blocks(int16_t *restrict onto, const int8_t *restrict row, Py_ssize_t first, Py_ssize_t last)
 {
     for (Py_ssize_t block = first; block < last; block++)
         for (int i = 0; i < BLOCK; i++)
-            onto[block * BLOCK + i] += row[block * BLOCK + i];
+            onto[block * BLOCK + i] = (int16_t)(onto[block * BLOCK + i] + row[block * BLOCK + i]);
 }
 
 /* Let the spikes of one pass tell on the logits that depend on them. */
@@ -131,13 +132,6 @@ spread(const Coder *self, Room *room, Py_ssize_t t, Py_ssize_t h, int colour, Py
     }
 }
 
-static inline uint32_t
-silence_of(const Coder *self, int32_t logit)
-{
-    Py_ssize_t place = logit < 0 ? 0 : logit > self->limit ? self->limit : logit;
-    return self->silence[place];
-}
-
 /* What is done with a site, given its chance of silence; whether it spikes. */
 typedef int Visit(void *with, uint32_t silence, uint8_t *site);
 
@@ -145,19 +139,28 @@ typedef int Visit(void *with, uint32_t silence, uint8_t *site);
 static inline void
 walk(const Coder *self, Room *room, Py_ssize_t timesteps, uint8_t *spikes, Visit *visit, void *with)
 {
-    Py_ssize_t area = self->area;
+    /* In names of their own: a byte that is written might be any of theirs to a compiler. */
+    const uint32_t *silence = self->silence;
+    const Py_ssize_t *at = self->at, *place = self->place;
+    const Py_ssize_t area = self->area, lanes = self->lanes;
+    const int limit = (int)self->limit;
+    Spike *found = room->spikes;
     for (Py_ssize_t t = 0; t < timesteps; t++, spikes += self->channels * area) {
         begin_timestep(self, room, t);
         for (Py_ssize_t h = 0; h < self->halves; h++)
             for (int colour = 0; colour < COLOURS; colour++) {
+                const Half half = self->half[h];
+                const int16_t *of_half = room->now + half.first * BLOCK;
+                const Py_ssize_t end = self->ranks[colour + 1];
                 Py_ssize_t count = 0;
-                for (Py_ssize_t rank = self->ranks[colour]; rank < self->ranks[colour + 1]; rank++) {
-                    const int32_t *logits = room->now + self->at[rank] * self->lanes;
-                    uint8_t *column = spikes + self->place[rank];
-                    for (Py_ssize_t c = self->half[h].start; c < self->half[h].stop; c++) {
-                        uint32_t silence = silence_of(self, logits[self->lane[c]]);
-                        room->spikes[count] = (Spike){rank, c};
-                        count += visit(with, silence, column + c * area);
+                for (Py_ssize_t rank = self->ranks[colour]; rank < end; rank++) {
+                    const int16_t *logits = of_half + at[rank] * lanes;
+                    uint8_t *site = spikes + place[rank] + half.start * area;
+                    for (Py_ssize_t c = half.start; c < half.stop; c++, site += area) {
+                        int logit = *logits++;
+                        logit = logit < 0 ? 0 : logit > limit ? limit : logit;
+                        found[count] = (Spike){(int32_t)rank, (int32_t)c};
+                        count += visit(with, silence[logit], site);
                     }
                 }
                 spread(self, room, t, h, colour, count);
@@ -165,18 +168,26 @@ walk(const Coder *self, Room *room, Py_ssize_t timesteps, uint8_t *spikes, Visit
     }
 }
 
-/* Sites in the order of coding. */
+/* Where what a site is lies in 2^24: from where on, and how much of it. Silence comes first. */
 typedef struct {
-    uint32_t *silence; /* chances, of 2^24 */
-    uint8_t *spikes;
-} Ordered;
+    uint32_t left, chance;
+} Part;
 
+static inline Part
+part_of(uint32_t spike, uint32_t silence)
+{
+    uint32_t all = 0 - spike; /* no branch: nobody foretells a spike */
+    return (Part){silence & all, silence ^ ((silence ^ (ONE - silence)) & all)};
+}
+
+/* Note it, in the order of coding. */
 static int
 note_site(void *with, uint32_t silence, uint8_t *site)
 {
-    Ordered *to = with;
-    *to->silence++ = silence;
-    return *to->spikes++ = *site != 0;
+    Part **to = with;
+    uint32_t spike = *site != 0;
+    *(*to)++ = part_of(spike, silence);
+    return (int)spike;
 }
 
 static void
@@ -188,19 +199,18 @@ put_word(uint8_t *to, uint32_t word)
 
 /* Encode, the last site first; bytes written without the zeros at their end. */
 static Py_ssize_t
-push_all(const uint32_t *silence, const uint8_t *ordered, Py_ssize_t sites, uint8_t *to)
+push_all(const Part *parts, Py_ssize_t sites, uint8_t *to)
 {
     uint64_t state = 0;
     Py_ssize_t size = 0;
     while (sites--) {
-        uint32_t left = ordered[sites] ? silence[sites] : 0;
-        uint32_t chance = ordered[sites] ? ONE - silence[sites] : silence[sites];
-        if (state >> (2 * WORD_BITS - PRECISION) >= chance) {
+        Part part = parts[sites];
+        if (state >> (2 * WORD_BITS - PRECISION) >= part.chance) {
             put_word(to + size, (uint32_t)state);
             size += WORD_BYTES;
             state >>= WORD_BITS;
         }
-        state = (state / chance) << PRECISION | (left + state % chance);
+        state = (state / part.chance) << PRECISION | (part.left + state % part.chance);
     }
     for (; state; state >>= WORD_BITS, size += WORD_BYTES)
         put_word(to + size, (uint32_t)state);
@@ -238,9 +248,9 @@ pop_site(void *with, uint32_t silence, uint8_t *site)
 {
     Stack *stack = with;
     uint32_t quantile = (uint32_t)stack->state & (ONE - 1);
-    int spike = quantile >= silence;
-    uint32_t chance = spike ? ONE - silence : silence;
-    stack->state = (stack->state >> PRECISION) * chance + (quantile - (spike ? silence : 0));
+    uint32_t spike = quantile >= silence;
+    Part part = part_of(spike, silence);
+    stack->state = (stack->state >> PRECISION) * part.chance + (quantile - part.left);
     refill(stack);
     return *site = (uint8_t)spike;
 }
@@ -272,23 +282,22 @@ encode_whole(const Coder *self, const Py_buffer *spikes)
         return NULL;
     /* A site adds no more bits than a probability has; the state is two words more. */
     size_t most = ((size_t)sites * PRECISION / WORD_BITS + 3) * WORD_BYTES;
-    uint32_t *silence = malloc((size_t)sites * sizeof(uint32_t));
-    uint8_t *ordered = malloc((size_t)sites), *written = malloc(most);
+    Part *parts = malloc((size_t)sites * sizeof(Part)), *next = parts;
+    uint8_t *written = malloc(most);
     PyObject *payload = NULL;
     Room room;
-    if (!silence || !ordered || !written)
+    if (!parts || !written)
         PyErr_NoMemory();
     else if (room_take(self, &room) == 0) {
         PyThreadState *thread = sites < RELEASE_GIL_FROM ? NULL : PyEval_SaveThread();
-        walk(self, &room, timesteps, spikes->buf, note_site, &(Ordered){silence, ordered});
-        Py_ssize_t size = push_all(silence, ordered, sites, written);
+        walk(self, &room, timesteps, spikes->buf, note_site, &next);
+        Py_ssize_t size = push_all(parts, sites, written);
         if (thread)
             PyEval_RestoreThread(thread);
         room_free(&room);
         payload = PyBytes_FromStringAndSize((const char *)written, size);
     }
-    free(silence);
-    free(ordered);
+    free(parts);
     free(written);
     return payload;
 }
@@ -447,8 +456,8 @@ take_bias(Coder *self, const int16_t *bias)
         for (Py_ssize_t c = 0; c < self->channels; c++)
             for (Py_ssize_t rank = 0; rank < self->area; rank++) {
                 Py_ssize_t to = (t * self->padded + self->at[rank]) * self->lanes + self->lane[c];
-                self->bias[to] = bias[(t * self->channels + c) * self->area + self->place[rank]]
-                                 + (int32_t)(self->limit / 2);
+                Py_ssize_t from = (t * self->channels + c) * self->area + self->place[rank];
+                self->bias[to] = (int16_t)(bias[from] + self->limit / 2);
             }
 }
 
@@ -468,7 +477,7 @@ take_memory(Coder *self)
     size_t timesteps = (size_t)self->timesteps, channels = (size_t)self->channels;
     size_t area = (size_t)self->area, lanes = (size_t)self->lanes;
     self->weights = calloc(timesteps * COLOURS * 2 * channels * FIELD, lanes);
-    self->bias = calloc(timesteps * (size_t)self->padded * lanes, sizeof(int32_t));
+    self->bias = calloc(timesteps * (size_t)self->padded * lanes, sizeof(int16_t));
     self->silence = calloc((size_t)self->limit + 1, sizeof(uint32_t));
     self->lane = calloc(channels, sizeof(Py_ssize_t));
     self->place = calloc(area, sizeof(Py_ssize_t));
@@ -477,6 +486,31 @@ take_memory(Coder *self)
         return 0;
     PyErr_NoMemory();
     return -1;
+}
+
+/* Whether no sum of a bias and any weights leaves 16 bits, on the way to it either. */
+static int
+sums_fit(const Coder *self, const int8_t *weights, const int16_t *bias)
+{
+    Py_ssize_t channels = self->channels, inputs = FIELD * 2 * channels;
+    for (Py_ssize_t t = 0; t < self->timesteps; t++)
+        for (Py_ssize_t c = 0; c < channels; c++) {
+            const int16_t *at = bias + (t * channels + c) * self->area;
+            int64_t least = at[0], most = at[0];
+            for (Py_ssize_t place = 1; place < self->area; place++) {
+                least = at[place] < least ? at[place] : least;
+                most = at[place] > most ? at[place] : most;
+            }
+            for (int colour = 0; colour < COLOURS; colour++) {
+                const int8_t *of = weights + (t * COLOURS + colour) * inputs * channels + c;
+                int64_t low = least + self->limit / 2, high = most + self->limit / 2;
+                for (Py_ssize_t input = 0; input < inputs; input++, of += channels)
+                    *(*of < 0 ? &low : &high) += *of;
+                if (low < INT16_MIN || high > INT16_MAX)
+                    return 0;
+            }
+        }
+    return 1;
 }
 
 static int
@@ -501,6 +535,10 @@ take_tables(Coder *self, const Py_buffer *weights, const Py_buffer *bias, const 
             return -1;
         }
     self->limit = entries - 1;
+    if (!sums_fit(self, weights->buf, bias->buf)) {
+        PyErr_SetString(PyExc_OverflowError, "sums of these tables take more than 16 bits");
+        return -1;
+    }
     take_halves(self);
     if (take_memory(self) < 0)
         return -1;

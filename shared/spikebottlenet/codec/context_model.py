@@ -50,11 +50,13 @@ class ContextModel:
 
     @cached_property
     def native(self) -> "Coder | None":
-        """The same model compiled; None where it was not built."""
+        """The same model compiled; None where that was not built, or its integers are too short."""
         if Coder is None:
             return None
-        parts = (np.ascontiguousarray(part) for part in self.tables)
-        return Coder(self.shape, *parts)
+        try:
+            return Coder(self.shape, *(np.ascontiguousarray(part) for part in self.tables))
+        except OverflowError:
+            return None
 
     @cached_property
     def order(self) -> Index:
