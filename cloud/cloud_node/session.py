@@ -28,7 +28,7 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
 from spikebottlenet.tracing import caller_context
 
 _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is ended
-_AT_A_TIME = 8  # images of one message, before other streams have their turns
+_AT_A_TIME = 16  # images of one message, before other streams have their turns
 _MAX_IGNORED = 1024  # sequences whose further chunks are ignored
 
 
