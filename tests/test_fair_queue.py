@@ -1,20 +1,12 @@
 """Turns of clients and streams, and the place that one more image would have."""
 
 from collections import Counter
-from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_node.batching import FairQueue, Sender
-
-
-@dataclass(frozen=True)
-class Job:
-    name: str = ""
-    deadline: float | None = None
-    abandoned: bool = False
-    arrived: float = 0.0
+from tests.waiting_jobs import Job
 
 
 def queued(*names: str, turn: int = 1) -> FairQueue[Job]:

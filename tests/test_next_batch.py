@@ -1,21 +1,12 @@
 """What a batch costs, and which images the next one takes for their deadlines' sake."""
 
-from dataclasses import dataclass
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_node.batching import FairQueue, Sender, next_batch, start_at
 from cloud_node.cost import Cost, CostModel, Measured
-
-
-@dataclass(frozen=True)
-class Job:
-    name: str = ""
-    deadline: float | None = None
-    abandoned: bool = False
-    arrived: float = 0.0
+from tests.waiting_jobs import Job
 
 
 def fitted(measured: list[Measured]) -> Cost:
