@@ -73,3 +73,17 @@ async def test_what_was_taken_of_a_stream_is_answered_and_no_more_is_taken() -> 
         async with asyncio.timeout(10):
             assert await sequences(service, late) == []
         assert not service._reading
+
+
+async def test_a_client_that_never_reads_and_goes_leaves_nothing_behind() -> None:
+    slow, client = Slow(), Client(3 * _STREAM_WINDOW)
+    slow.go_on.set()
+    service = EdgeService(slow, EdgeSettings(), None, EdgeMetrics(), NO_TRACES)  # type: ignore[arg-type]
+    context: Any = Context()
+    answers = service.ClassifyStream(client.requests(), context)
+    await anext(answers)
+    await settled()
+    assert client.taken == _STREAM_WINDOW  # no more is read than may wait to be written
+    async with asyncio.timeout(10):
+        await answers.aclose()  # type: ignore[attr-defined]
+    assert not service._reading

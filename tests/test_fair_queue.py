@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,13 +50,38 @@ def test_a_stream_that_comes_passes_those_that_had_a_turn() -> None:
     assert [queue.pop().name for _ in range(4)] == ["a1", "c", "b1", "b1"]
 
 
-def test_one_that_sends_an_image_at_a_time_passes_others_once() -> None:
-    queue = queued(*["a1"] * 4, *["b1"] * 4)
-    order = []
-    for _ in range(4):
-        queue.push(Sender("c"), Job("c"))
-        order += [queue.pop().name for _ in range(3)]
-    assert order == ["a1", "b1", "c"] * 4
+@pytest.mark.parametrize("busy", [1, 8, 32])
+def test_one_that_sends_an_image_at_a_time_has_as_many_and_waits_a_turn_at_most(busy: int) -> None:
+    turn = 16
+    queue: FairQueue[Job] = FairQueue(turn)
+    for number in range(busy):
+        for _ in range(2000):
+            queue.push(Sender(f"busy {number}"), Job("busy"))
+    waits: list[int] = []
+    while len(waits) < 10 * turn:
+        foretold = queue.ahead_of(Sender("one"))
+        queue.push(Sender("one"), Job("one"))
+        waited = 0
+        while queue.pop().name != "one":
+            waited += 1
+        assert waited <= foretold
+        waits.append(waited)
+    # All others have a turn where its own is over, and else it passes them.
+    rounds = [wait for wait in waits if wait > turn]
+    assert len(rounds) <= len(waits) // turn
+    assert max(waits) <= (busy + 1) * turn
+    assert sum(waits) / len(waits) <= busy + turn
+
+
+def test_those_that_come_without_end_hold_up_nobody_for_good() -> None:
+    queue: FairQueue[Job] = FairQueue(16)
+    had = 0
+    for number in range(4000):
+        while queue.held("old") < 16:
+            queue.push(Sender("old"), Job("old"))
+        queue.push(Sender(f"new {number}"), Job("new"))
+        had += queue.pop().name == "old"
+    assert had > 4000 / 40
 
 
 @given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24))
@@ -104,4 +130,5 @@ def test_at_the_end_of_a_long_queue_others_are_taken_to_go_on_sending() -> None:
     queue = queued(*["a1"] * 9, "b1", "b1", "c1")
     # Nine of its own; of b, which has two, as many as have gone by then; of c the one there is.
     assert queue.ahead_of(Sender("a", b"1")) == 9 + 10 + 1
-    assert queue.ahead_of(Sender("c", b"1")) == 1 + 2 + 2
+    # Those that wait, within a turn more than its own: of a three, of b two and one to come.
+    assert queue.ahead_of(Sender("c", b"1")) == 1 + 3 + 3

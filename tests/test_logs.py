@@ -50,6 +50,25 @@ def test_console_lines_are_short(root, capsys: pytest.CaptureFixture[str]) -> No
     assert second[12:] == " warning plain"
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+async def test_what_is_no_utf8_costs_no_line(
+    root, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, form: LogFormat
+) -> None:
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+    monkeypatch.setattr("sys.stderr", out)  # as a process's own is
+    start_logging("info", form)
+    often = Often(logging.getLogger("some.module"), "answered")
+    for label in ("cup", "\udcff", "clock"):
+        often.say(label=label)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    lines = out.buffer.getvalue().decode().splitlines()  # type: ignore[attr-defined]
+    assert len(lines) == 3
+    assert [word in line for word, line in zip(("cup", "udcff", "clock"), lines, strict=True)] == [
+        True
+    ] * 3
+
+
 async def test_lines_of_one_turn_of_the_loop_are_written_together_and_warnings_at_once(
     root, monkeypatch: pytest.MonkeyPatch
 ) -> None:

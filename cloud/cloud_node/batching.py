@@ -41,26 +41,36 @@ J = TypeVar("J", bound=Waiting)
 K = TypeVar("K", bound=Hashable)
 
 
+_NEW_TURNS = 32  # of those that come, between two turns of those that had one
+
+
 class _Turns(Generic[K]):
-    """Whose turn it is among some queues: one that comes has its first turn before all that had
-    theirs, and then is one of them.
+    """Whose turn of so many images it is among some queues: one that comes goes before those that
+    had theirs, and then is one of them.
 
-    A queue that is emptied in its turn stays one of them until its next turn has passed. Or one
-    that sends an image at a time would be new with each of them, and pass all others.
+    What is left of its turn to a queue that was emptied in it is for its next images, which go
+    before the others' too, until its place among those has passed. So one that sends an image at a
+    time waits no longer than one that sends many, and has no more than they. Between two turns of
+    the others new ones have so many and no more: those that come without end hold up nobody so.
 
-    Source: the two lists of FQ-CoDel (RFC 8290, section 4.2), with turns of so many images.
+    Source: the two lists of FQ-CoDel (RFC 8290, section 4.2).
     """
 
-    def __init__(self) -> None:
-        self._new: OrderedDict[K, None] = OrderedDict()  # none is empty
-        self._old: OrderedDict[K, None] = OrderedDict()
+    def __init__(self, turn: int) -> None:
+        self._turn = turn
+        self._most_passed = _NEW_TURNS * turn
+        self._new: OrderedDict[K, int] = OrderedDict()  # images of its turn; none is empty
+        self._old: OrderedDict[K, int] = OrderedDict()  # images left to one that is empty
         self._now: K | None = None  # whose turn has begun
-        self._used = 0  # images of it
+        self._left = 0  # images of it
+        self._passed = 0  # images of new ones since a turn of the others
 
     def joins(self, key: K) -> None:
         """A queue has an image and had none."""
-        if key not in self._old:
-            self._new[key] = None
+        left = self._old.get(key, self._turn)
+        if left:
+            self._old.pop(key, None)
+            self._new[key] = left
 
     def next(self, waits: Callable[[K], bool]) -> K:
         """Whose turn it is, of those for which ``waits`` is true.
@@ -70,29 +80,41 @@ class _Turns(Generic[K]):
         """
         if self._now is not None:
             return self._now
-        while not self._new and not waits(first := next(iter(self._old))):
-            del self._old[first]
-        self._now = next(iter(self._new or self._old))
+        among = self._new
+        if not self._new or self._passed >= self._most_passed:
+            while self._old and not waits(next(iter(self._old))):
+                self._old.popitem(last=False)
+            among = self._old or self._new
+        self._now = next(iter(among))
+        self._left = self._new.get(self._now, self._turn)
         return self._now
 
-    def taken(self, key: K, *, turn: int, empty: bool) -> None:
-        """The one whose turn it is has given an image, of ``turn`` that it gives at a time."""
-        self._used += 1
-        if self._used < turn and not empty:
+    def taken(self, key: K, *, empty: bool) -> None:
+        """The one whose turn it is has given an image."""
+        self._left -= 1
+        self._passed += key in self._new
+        if self._left and not empty:
             return
-        self._new.pop(key, None)
-        self._old[key] = None
+        if self._new.pop(key, None) is None:
+            self._passed = 0
+        self._old[key] = self._left
         self._old.move_to_end(key)
-        self._now, self._used = None, 0
+        self._now = None
 
-    def before_new(self, turn: int) -> int:
-        """Images before the first one of a queue that comes now, at most."""
-        turns = len(self._new) + (self._now is not None and self._now not in self._new)
-        return turn * turns - self._used
+    def goes_before(self, key: K) -> bool:
+        """Whether an image of this empty queue would go before those that had their turn."""
+        return self._old.get(key, self._turn) > 0
 
-    def is_new(self, key: K) -> bool:
-        """Whether it would have a turn before those that had theirs."""
-        return key not in self._old and key not in self._new
+    def before_new(self, held: Callable[[K], int]) -> int:
+        """Images before such a one, at most, where each queue holds so many."""
+        of_new = sum(
+            min(self._left if key == self._now else left, held(key))
+            for key, left in self._new.items()
+        )
+        most = self._most_passed
+        turns = (min(self._passed, most) + of_new) // most  # of the others, between theirs
+        begun = 0 if self._now is None or self._now in self._new else self._left
+        return of_new + begun + turns * self._turn
 
 
 class _Lengths:
@@ -119,8 +141,8 @@ class _Lengths:
         many more.
         """
         some, several = self._some - (own > 0), self._several - (own > 1)
-        of_turns = -(-place // turn) * turn
-        there = min(waiting, some + several * (of_turns - 1))
+        turns = -(-place // turn) + 1  # one may be shorter, by what it has had of it
+        there = min(waiting, some + several * (turns * turn - 1))
         return max(there, some + several * (place - 1))
 
 
@@ -128,23 +150,27 @@ class _Lengths:
 class _Client(Generic[J]):
     """One client's images."""
 
+    turns: _Turns[bytes]
     streams: dict[bytes, deque[J]] = field(default_factory=dict)  # none is empty
-    turns: _Turns[bytes] = field(default_factory=_Turns)
     lengths: _Lengths = field(default_factory=_Lengths)
     held: int = 0
+
+    def of_stream(self, stream: bytes) -> int:
+        """Images of one of its streams."""
+        return len(self.streams.get(stream, ()))
 
 
 class FairQueue(Generic[J]):
     """Images of one group; clients take turns of ``turn`` images, and so do the streams of each.
 
     What goes through together of one stream is answered in one message. So a turn may be as long as
-    a batch: one that waits for its next turn has sent more than one turn's images of late.
+    a batch: one that waits for its next turn has had a turn's images of late.
     """
 
     def __init__(self, turn: int = 1) -> None:
         self._turn = turn
         self._clients: dict[str, _Client[J]] = {}  # none is empty
-        self._turns: _Turns[str] = _Turns()
+        self._turns: _Turns[str] = _Turns(turn)
         self._lengths = _Lengths()
         self._size = 0
 
@@ -160,7 +186,7 @@ class FairQueue(Generic[J]):
         """Put an image behind its sender's others."""
         client = self._clients.get(sender.client)
         if client is None:
-            client = self._clients[sender.client] = _Client()
+            client = self._clients[sender.client] = _Client(_Turns(self._turn))
             self._turns.joins(sender.client)
         jobs = client.streams.get(sender.stream)
         if jobs is None:
@@ -189,29 +215,39 @@ class FairQueue(Generic[J]):
         self._size -= 1
         if not jobs:
             del client.streams[stream]
-        client.turns.taken(stream, turn=self._turn, empty=not jobs)
+        client.turns.taken(stream, empty=not jobs)
         if not client.held:
             del self._clients[name]
-        self._turns.taken(name, turn=self._turn, empty=not client.held)
+        self._turns.taken(name, empty=not client.held)
         return job
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that go before one more of this sender's, at most: of those that wait, and of
         those that senders of several will go on sending.
         """
-        turn, client = self._turn, self._clients.get(sender.client)
+        client = self._clients.get(sender.client)
         if client is None:
-            if self._turns.is_new(sender.client):
-                return min(self._turns.before_new(turn), self._size)
-            return self._lengths.before(1, turn=turn, own=0, waiting=self._size)
-        mine = len(client.streams.get(sender.stream, ()))
-        if client.turns.is_new(sender.stream):
-            own = min(client.turns.before_new(turn), client.held)
-        else:
-            rest = client.held - mine
-            own = mine + client.lengths.before(mine + 1, turn=turn, own=mine, waiting=rest)
+            return self._ahead(self._turns, sender.client, self._lengths, 0, self._size, self.held)
+        mine = client.of_stream(sender.stream)
+        own = mine + self._ahead(
+            client.turns, sender.stream, client.lengths, mine, client.held - mine, client.of_stream
+        )
         rest = self._size - client.held
-        return own + self._lengths.before(own + 1, turn=turn, own=client.held, waiting=rest)
+        return own + self._lengths.before(own + 1, turn=self._turn, own=client.held, waiting=rest)
+
+    def _ahead(
+        self,
+        turns: _Turns[K],
+        key: K,
+        lengths: _Lengths,
+        mine: int,
+        rest: int,
+        held: Callable[[K], int],
+    ) -> int:
+        """Images of other queues before the next one of a queue of ``mine``."""
+        if not mine and turns.goes_before(key):
+            return min(rest, turns.before_new(held))
+        return lengths.before(mine + 1, turn=self._turn, own=mine, waiting=rest)
 
     def __iter__(self) -> Iterator[J]:
         """All that wait, in no order."""

@@ -61,6 +61,11 @@ class CloudInference:
         self.tally = Tally()
         self._tracer = tracer
 
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a tail."""
+        return self._worker.waiting
+
     def ask(
         self,
         model: ServedModel,

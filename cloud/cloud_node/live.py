@@ -32,7 +32,7 @@ class CloudPage:
             "models": [model.bundle.model for model in inference.models],
             "device": inference.settings.device,
             "max_waiting": inference.settings.max_waiting,
-            "waiting": inference.under_way,
+            "waiting": inference.waiting,
             "totals": asdict(inference.totals),
             "batches": sorted(tally.batches.items()),
             "per_second": tally.per_second(),

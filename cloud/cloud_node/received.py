@@ -73,13 +73,15 @@ class Received:
 def decode_each(images: Sequence[Received]) -> list[Spikes | CorruptFrameError]:
     """The spikes of images of one model, each [t, C, H, W], or why one has none."""
     frames = [image.only_frame for image in images]
-    whole = [frame for frame in frames if frame is not None]
-    if len(whole) < len(images):  # some came in pieces, or a part was looked into early
-        return [_spikes(image) for image in images]
-    return [
-        found if isinstance(found, CorruptFrameError) else found.spikes
-        for found in images[0].codec.decode_each(whole)
-    ]
+    whole = iter(images[0].codec.decode_each([frame for frame in frames if frame is not None]))
+    found: list[Spikes | CorruptFrameError] = []
+    for image, frame in zip(images, frames, strict=True):
+        if frame is None:  # it came in pieces, or a part was looked into early
+            found.append(_spikes(image))
+            continue
+        decoded = next(whole)
+        found.append(decoded if isinstance(decoded, CorruptFrameError) else decoded.spikes)
+    return found
 
 
 def _spikes(image: Received) -> Spikes | CorruptFrameError:

@@ -109,7 +109,10 @@ class Requests:
     def _ask_all(self) -> None:
         come, self._come = self._come, []
         for request in come:
-            self._ask(request)
+            try:
+                self._ask(request)
+            except Exception:  # a mistake of ours costs this request its answer, and no other
+                log.exception("request was not asked for")
 
     def _ask(self, request: _Request) -> None:
         try:

@@ -13,6 +13,10 @@ class Tails(Protocol):
 
     expired: int  # dropped before they were computed
 
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a tail."""
+
     def ask(
         self,
         tail: TailEngine,

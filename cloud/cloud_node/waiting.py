@@ -163,7 +163,7 @@ class WaitingRoom:
             found, setting = f"{waiting} images wait already, {held} of them yours", "max_waiting"
         elif group.image_bytes > free_bytes or (greedy and held_bytes >= free_bytes):
             found, setting = f"{used_bytes} bytes wait already", "max_waiting_bytes"
-        elif limits.max_queue_s < wait_s and ahead >= limits.min_waiting:
+        elif limits.max_queue_s < wait_s and min(ahead, waiting) >= limits.min_waiting:
             found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
         else:
             return
@@ -178,7 +178,8 @@ class WaitingRoom:
         queue = self._queues.get(group)
         ahead = queue.ahead_of(sender) if queue else 0
         others = len(self._queues) - (queue is not None)
-        ahead += min(waiting - len(queue or ()), ahead * others)  # groups take turns
+        batches = ahead // self._limits.max_batch + 1  # groups take turns
+        ahead += min(waiting - len(queue or ()), others * batches * self._limits.max_batch)
         ends = [max(0.0, running.until - now) for running in self._running.values()]
         free_in_s = min(ends) if len(ends) >= lanes else 0.0
         cost = self._cost(group, alone=lanes == 1).cost

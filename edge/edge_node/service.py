@@ -96,12 +96,14 @@ class EdgeService(EdgeInferenceServicer):
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
     ) -> AsyncIterator[ClassifyResponse]:
         """Answer a client's images as they are ready."""
-        answers: asyncio.Queue[ClassifyResponse | None] = asyncio.Queue(_STREAM_WINDOW + 1)
+        answers: asyncio.Queue[ClassifyResponse | None] = asyncio.Queue()
+        window = asyncio.Semaphore(_STREAM_WINDOW)  # until an answer is written
         until = _monotonic_end(context)
-        answering = asyncio.create_task(self._answer_all(requests, answers, until))
+        answering = asyncio.create_task(self._answer_all(requests, answers, window, until))
         try:
             while (answer := await answers.get()) is not None:
                 yield answer
+                window.release()
             await answering
         finally:
             answering.cancel()
@@ -111,15 +113,11 @@ class EdgeService(EdgeInferenceServicer):
         self,
         requests: AsyncIterator[ClassifyRequest | None],
         answers: "asyncio.Queue[ClassifyResponse | None]",
+        window: asyncio.Semaphore,
         until: float | None,
     ) -> None:
-        window = asyncio.Semaphore(_STREAM_WINDOW)
-
         async def answer(request: ClassifyRequest | None, arrived: float) -> None:
-            try:
-                await answers.put(await self._response(request, arrived, until))
-            finally:
-                window.release()
+            answers.put_nowait(await self._response(request, arrived, until))
 
         async def read() -> None:
             await window.acquire()  # before a request is taken: the end may come while this waits
@@ -135,7 +133,7 @@ class EdgeService(EdgeInferenceServicer):
                 if self._draining:
                     reading.cancel()
         finally:
-            await answers.put(None)
+            answers.put_nowait(None)
 
     async def _response(
         self, request: ClassifyRequest | None, arrived: float, until: float | None

@@ -24,6 +24,13 @@ _JSON = json.JSONEncoder(ensure_ascii=False, default=str)
 LogFormat = Literal["json", "console"]
 
 
+def _as_json(line: Mapping[str, object]) -> str:
+    try:
+        return to_json(line, fallback=str, bytes_mode="base64").decode()
+    except ValueError:  # a name that is no UTF-8, which standard error writes with backslashes
+        return _JSON.encode(line)
+
+
 class _JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -33,10 +40,7 @@ class _JsonLines(logging.Formatter):
             "event": record.getMessage(),
         }
         after = {"exception": self.formatException(record.exc_info)} if record.exc_info else {}
-        return "\n".join(
-            to_json({**line, **said, **after}, fallback=str, bytes_mode="base64").decode()
-            for said in _fields_of(record)
-        )
+        return "\n".join(_as_json({**line, **said, **after}) for said in _fields_of(record))
 
 
 class _ConsoleLines(logging.Formatter):

@@ -48,6 +48,7 @@ class RemoteTails:
     def __init__(self, handle: Any) -> None:
         self._handle = handle  # of the deployment of TailReplica
         self.expired = 0
+        self.waiting = 0  # images, for a replica or in one
 
     def ask(
         self,
@@ -80,6 +81,7 @@ class RemoteTails:
         job = TailJob(tail.fingerprint, image.timesteps, spikes)
         patience_s = _PATIENCE_S if deadline_s is None else deadline_s
         give_up, lost = time.monotonic() + patience_s, "none answered"
+        self.waiting += 1
         try:
             async with asyncio.timeout(patience_s):
                 while time.monotonic() < give_up:
@@ -99,4 +101,6 @@ class RemoteTails:
             ) from error
         except RayError as error:
             raise OverloadedError(f"the tail failed: {error}", retry_after_s=_RETRY_S) from error
+        finally:
+            self.waiting -= 1
         raise UnavailableError(f"no replica of the tails answered: {lost}; send it again")

@@ -21,7 +21,8 @@ Decoding is the exact reverse of encoding, so a payload that leaves the decoder 
 ``encode`` writes: nothing is encoded again to prove it. Trailing zero bytes are left out.
 
 Where the package was built with a C compiler, ``_native.c`` does all of this, byte for byte the
-same, in a third of the time and less where caches are cold; else NumPy does.
+same, in a third of the time and less where caches are cold; else NumPy does, as where sums of a
+model's tables take more than 16 bits.
 """
 
 from collections.abc import Sequence

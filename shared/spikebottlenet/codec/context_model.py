@@ -5,6 +5,7 @@ beyond the border. Each colour has as many ranks: where H * W is odd, the last b
 border's.
 """
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from spikebottlenet.codec.context_tables import (
 )
 from spikebottlenet.codec.entropy import PRIOR_ONE
 from spikebottlenet.codec.sites import Sites
+from spikebottlenet.logs import fields
 from spikebottlenet.model.shape import SpikeShape
 
 try:
@@ -30,6 +32,8 @@ except ImportError:  # built without a C compiler
 
 if TYPE_CHECKING:
     from spikebottlenet.codec.context_room import Room
+
+log = logging.getLogger(__name__)
 
 _WHITE_OF_BLACK = slice(1, None, 2)  # in a field: its odd places have the other colour
 
@@ -50,12 +54,15 @@ class ContextModel:
 
     @cached_property
     def native(self) -> "Coder | None":
-        """The same model compiled; None where that was not built, or its integers are too short."""
+        """The same model compiled; None where that was not built, or sums of these tables take more
+        than its 16 bits.
+        """
         if Coder is None:
             return None
         try:
             return Coder(self.shape, *(np.ascontiguousarray(part) for part in self.tables))
-        except OverflowError:
+        except OverflowError as error:
+            log.warning("coding in NumPy, which takes more time", extra=fields(reason=str(error)))
             return None
 
     @cached_property

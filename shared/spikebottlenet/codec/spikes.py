@@ -128,22 +128,28 @@ class SpikeCodec:
     def decode_each(self, frames: Sequence[Frame]) -> list[SpikeRange | CorruptFrameError]:
         """Decode the payloads of frames of one image each, or say what is wrong with one.
 
-        Those under the bundle's model, all of them of as many timesteps, are decoded together: in
-        less time, and without the interpreter's lock.
+        Those under the bundle's model that have all timesteps are decoded together: in less time,
+        and without the interpreter's lock.
         """
-        first = frames[0]
-        alike = all(
-            frame.scheme is Scheme.CONTEXT and frame.timesteps == first.timesteps
-            for frame in frames
-        )
-        if self.context is None or not alike or any(frame.first_timestep for frame in frames):
+        model, timesteps = self.context, self.shape.timesteps
+        if model is None:
             return [self._decoded(frame) for frame in frames]
-        payloads = tuple(frame.payload for frame in frames)
-        shape = (first.timesteps, *self.shape[1:])
-        return [
-            found if isinstance(found, CorruptFrameError) else SpikeRange(0, found.reshape(shape))
-            for found in context.decode_each(payloads, self.context, first.timesteps)
+        alike = [
+            frame.scheme is Scheme.CONTEXT and frame.timesteps == timesteps for frame in frames
         ]
+        payloads = tuple(frame.payload for frame, one in zip(frames, alike, strict=True) if one)
+        together = iter(context.decode_each(payloads, model, timesteps))
+        found: list[SpikeRange | CorruptFrameError] = []
+        for frame, one in zip(frames, alike, strict=True):
+            if not one:
+                found.append(self._decoded(frame))
+                continue
+            sites = next(together)
+            if isinstance(sites, CorruptFrameError):
+                found.append(sites)
+            else:
+                found.append(SpikeRange(0, sites.reshape(tuple(self.shape))))
+        return found
 
     def _decoded(self, frame: Frame) -> SpikeRange | CorruptFrameError:
         try:
