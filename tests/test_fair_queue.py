@@ -128,7 +128,13 @@ def test_nobody_has_two_turns_while_another_waits(steps: list[Sender | None], tu
 
 def test_at_the_end_of_a_long_queue_others_are_taken_to_go_on_sending() -> None:
     queue = queued(*["a1"] * 9, "b1", "b1", "c1")
-    # Nine of its own; of b, which has two, as many as have gone by then; of c the one there is.
-    assert queue.ahead_of(Sender("a", b"1")) == 9 + 10 + 1
-    # Those that wait, within a turn more than its own: of a three, of b two and one to come.
+    # Nine of its own, and of both others as many as have gone by then.
+    assert queue.ahead_of(Sender("a", b"1")) == 9 + 10 + 10
+    # Those that wait, within a turn more than its own.
     assert queue.ahead_of(Sender("c", b"1")) == 1 + 3 + 3
+    for _ in range(9):
+        queue.pop()
+    queue.push(Sender("b", b"1"), Job("b"))
+    assert [job.name for job in queue] == ["a1"] * 3 + ["b"]
+    # The others' places have passed: nobody goes on sending but b.
+    assert queue.ahead_of(Sender("a", b"1")) == 3 + 4

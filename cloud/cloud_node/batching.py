@@ -105,6 +105,10 @@ class _Turns(Generic[K]):
         """Whether an image of this empty queue would go before those that had their turn."""
         return self._old.get(key, self._turn) > 0
 
+    def others(self, key: K) -> int:
+        """How many have had a turn of late or wait for one, but this."""
+        return len(self._new) + len(self._old) - (key in self._new or key in self._old)
+
     def before_new(self, held: Callable[[K], int]) -> int:
         """Images before such a one, at most, where each queue holds so many."""
         of_new = sum(
@@ -117,42 +121,12 @@ class _Turns(Generic[K]):
         return of_new + begun + turns * self._turn
 
 
-class _Lengths:
-    """How many of several queues are of one image at least, and of several."""
-
-    def __init__(self) -> None:
-        self._some = self._several = 0
-
-    def grown(self, length: int) -> None:
-        """A queue has grown to this length."""
-        self._some += length == 1
-        self._several += length == 2
-
-    def shrunk(self, length: int) -> None:
-        """A queue has shrunk from this length."""
-        self._some -= length == 1
-        self._several -= length == 2
-
-    def before(self, place: int, *, turn: int, own: int, waiting: int) -> int:
-        """Images of others that go before somebody's image at that place (from 1), at most.
-
-        ``own`` is how many that somebody has, ``waiting`` how many all others have. Those with
-        several are taken to go on sending: until the end of a long queue has its turn they have as
-        many more.
-        """
-        some, several = self._some - (own > 0), self._several - (own > 1)
-        turns = -(-place // turn) + 1  # one may be shorter, by what it has had of it
-        there = min(waiting, some + several * (turns * turn - 1))
-        return max(there, some + several * (place - 1))
-
-
 @dataclass
 class _Client(Generic[J]):
     """One client's images."""
 
     turns: _Turns[bytes]
     streams: dict[bytes, deque[J]] = field(default_factory=dict)  # none is empty
-    lengths: _Lengths = field(default_factory=_Lengths)
     held: int = 0
 
     def of_stream(self, stream: bytes) -> int:
@@ -171,7 +145,6 @@ class FairQueue(Generic[J]):
         self._turn = turn
         self._clients: dict[str, _Client[J]] = {}  # none is empty
         self._turns: _Turns[str] = _Turns(turn)
-        self._lengths = _Lengths()
         self._size = 0
 
     def __len__(self) -> int:
@@ -194,8 +167,6 @@ class FairQueue(Generic[J]):
             client.turns.joins(sender.stream)
         jobs.append(job)
         client.held += 1
-        client.lengths.grown(len(jobs))
-        self._lengths.grown(client.held)
         self._size += 1
 
     def pop(self) -> J:
@@ -208,8 +179,6 @@ class FairQueue(Generic[J]):
         client = self._clients[name]
         stream = client.turns.next(client.streams.__contains__)
         jobs = client.streams[stream]
-        client.lengths.shrunk(len(jobs))
-        self._lengths.shrunk(client.held)
         job = jobs.popleft()
         client.held -= 1
         self._size -= 1
@@ -223,31 +192,33 @@ class FairQueue(Generic[J]):
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that go before one more of this sender's, at most: of those that wait, and of
-        those that senders of several will go on sending.
+        those that others will go on sending.
         """
         client = self._clients.get(sender.client)
+        clients = len(self._clients)
         if client is None:
-            return self._ahead(self._turns, sender.client, self._lengths, 0, self._size, self.held)
-        mine = client.of_stream(sender.stream)
-        own = mine + self._ahead(
-            client.turns, sender.stream, client.lengths, mine, client.held - mine, client.of_stream
-        )
+            if self._turns.goes_before(sender.client):
+                return min(self._turns.before_new(self.held), self._size)
+            return self._others(self._turns, sender.client, clients, 1, self._size)
+        mine, rest = client.of_stream(sender.stream), client.held - client.of_stream(sender.stream)
+        if not mine and client.turns.goes_before(sender.stream):
+            own = min(client.turns.before_new(client.of_stream), rest)
+        else:
+            streams = len(client.streams) - (mine > 0)
+            own = mine + self._others(client.turns, sender.stream, streams, mine + 1, rest)
         rest = self._size - client.held
-        return own + self._lengths.before(own + 1, turn=self._turn, own=client.held, waiting=rest)
+        return own + self._others(self._turns, sender.client, clients - 1, own + 1, rest)
 
-    def _ahead(
-        self,
-        turns: _Turns[K],
-        key: K,
-        lengths: _Lengths,
-        mine: int,
-        rest: int,
-        held: Callable[[K], int],
-    ) -> int:
-        """Images of other queues before the next one of a queue of ``mine``."""
-        if not mine and turns.goes_before(key):
-            return min(rest, turns.before_new(held))
-        return lengths.before(mine + 1, turn=self._turn, own=mine, waiting=rest)
+    def _others(self, turns: _Turns[K], key: K, waiting: int, place: int, images: int) -> int:
+        """Images of others before one's image at that place (from 1), at most, where so many of
+        the others have so many images that wait.
+
+        All that had a turn of late are taken to go on sending: until the end of a long queue has
+        its turn they have as many more.
+        """
+        most = -(-place // self._turn) + 1  # turns; one may be shorter, by what it has had of it
+        there = min(images, waiting * most * self._turn)
+        return max(there, waiting + turns.others(key) * (place - 1))
 
     def __iter__(self) -> Iterator[J]:
         """All that wait, in no order."""
