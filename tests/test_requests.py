@@ -227,3 +227,27 @@ async def test_a_stream_that_was_closed_is_answered_into_the_cache_and_accounted
     assert known is not None
     assert known.result().prediction.sequence == 1
     assert (one.inference.logged, one.inference.under_way, one.client.in_flight) == (1, 0, 0)
+
+
+@both
+async def test_a_mistake_before_one_is_asked_for_costs_no_other(
+    ordered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stream(ordered=ordered) as one:
+        begin, come = one.client.begin_request, iter([ZeroDivisionError, None])
+
+        def fails_once() -> None:
+            if next(come):
+                raise ZeroDivisionError
+            begin()
+
+        monkeypatch.setattr(one.client, "begin_request", fails_once)
+        for sequence in (1, 2):
+            await one.requests.room()
+            one.requests.start(sequence, Received(CODEC), None)
+        await asyncio.sleep(0)
+        assert len(one.inference.asked) == 1
+        one.inference.asked[0].set_result(ANSWER)
+        assert await one.code() == "UNAVAILABLE"
+        if not ordered:  # there the stream ends with a failure for now
+            assert (await one.said()).prediction.sequence == 2

@@ -111,8 +111,8 @@ class Requests:
         for request in come:
             try:
                 self._ask(request)
-            except Exception:  # a mistake of ours costs this request its answer, and no other
-                log.exception("request was not asked for")
+            except Exception as error:
+                self._settle(request, _said_of(error))
 
     def _ask(self, request: _Request) -> None:
         try:
