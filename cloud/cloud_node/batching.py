@@ -40,7 +40,6 @@ class Waiting(Protocol):
 J = TypeVar("J", bound=Waiting)
 K = TypeVar("K", bound=Hashable)
 
-
 _NEW_TURNS = 32  # of those that come, between two turns of those that had one
 
 
@@ -134,6 +133,14 @@ class _Client(Generic[J]):
         return len(self.streams.get(stream, ()))
 
 
+class _Others(NamedTuple, Generic[K]):
+    """All queues but one."""
+
+    waiting: int  # queues that are not empty
+    images: int  # in them
+    held: Callable[[K], int]  # of each queue
+
+
 class FairQueue(Generic[J]):
     """Images of one group; clients take turns of ``turn`` images, and so do the streams of each.
 
@@ -194,31 +201,25 @@ class FairQueue(Generic[J]):
         """Images that go before one more of this sender's, at most: of those that wait, and of
         those that others will go on sending.
         """
-        client = self._clients.get(sender.client)
-        clients = len(self._clients)
-        if client is None:
-            if self._turns.goes_before(sender.client):
-                return min(self._turns.before_new(self.held), self._size)
-            return self._others(self._turns, sender.client, clients, 1, self._size)
-        mine, rest = client.of_stream(sender.stream), client.held - client.of_stream(sender.stream)
-        if not mine and client.turns.goes_before(sender.stream):
-            own = min(client.turns.before_new(client.of_stream), rest)
-        else:
-            streams = len(client.streams) - (mine > 0)
-            own = mine + self._others(client.turns, sender.stream, streams, mine + 1, rest)
-        rest = self._size - client.held
-        return own + self._others(self._turns, sender.client, clients - 1, own + 1, rest)
+        client, own, of_client = self._clients.get(sender.client), 0, 0
+        if client is not None:
+            of_client, mine = client.held, client.of_stream(sender.stream)
+            streams = _Others(len(client.streams) - (mine > 0), of_client - mine, client.of_stream)
+            own = mine + self._before(client.turns, sender.stream, mine, mine + 1, streams)
+        clients = _Others(len(self._clients) - (of_client > 0), self._size - of_client, self.held)
+        return own + self._before(self._turns, sender.client, of_client, own + 1, clients)
 
-    def _others(self, turns: _Turns[K], key: K, waiting: int, place: int, images: int) -> int:
-        """Images of others before one's image at that place (from 1), at most, where so many of
-        the others have so many images that wait.
+    def _before(self, turns: _Turns[K], key: K, mine: int, place: int, others: _Others[K]) -> int:
+        """Images of others before one's image at that place (from 1), at most; it has ``mine``.
 
         All that had a turn of late are taken to go on sending: until the end of a long queue has
         its turn they have as many more.
         """
+        if not mine and turns.goes_before(key):
+            return min(others.images, turns.before_new(others.held))
         most = -(-place // self._turn) + 1  # turns; one may be shorter, by what it has had of it
-        there = min(images, waiting * most * self._turn)
-        return max(there, waiting + turns.others(key) * (place - 1))
+        there = min(others.images, others.waiting * most * self._turn)
+        return max(there, others.waiting + turns.others(key) * (place - 1))
 
     def __iter__(self) -> Iterator[J]:
         """All that wait, in no order."""

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from cloud_node.waiting import Spikes, decoded
 from spikebottlenet.codec.frame import Frame
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import CorruptFrameError, RequestError
-
-Spikes = npt.NDArray[np.uint8]
 
 
 class Received:
@@ -49,9 +47,10 @@ class Received:
         return self.timesteps == self.codec.shape.timesteps
 
     @property
-    def only_frame(self) -> Frame | None:
-        """The frame that holds all that has come, if it is one and not yet decoded."""
-        return self._frames[0] if len(self._frames) == 1 and not self._parts else None
+    def shared_frame(self) -> Frame | None:
+        """The frame that holds all that has come, if others' can be decoded together with it."""
+        alone = len(self._frames) == 1 and not self._parts
+        return self._frames[0] if alone and self.codec.goes_together(self._frames[0]) else None
 
     @property
     def spike_bytes(self) -> int:
@@ -72,23 +71,13 @@ class Received:
 
 def decode_each(images: Sequence[Received]) -> list[Spikes | CorruptFrameError]:
     """The spikes of images of one model, each [t, C, H, W], or why one has none."""
-    frames = [image.only_frame for image in images]
-    whole = iter(images[0].codec.decode_each([frame for frame in frames if frame is not None]))
-    found: list[Spikes | CorruptFrameError] = []
-    for image, frame in zip(images, frames, strict=True):
-        if frame is None:  # it came in pieces, or a part was looked into early
-            found.append(_spikes(image))
-            continue
-        decoded = next(whole)
-        found.append(decoded if isinstance(decoded, CorruptFrameError) else decoded.spikes)
-    return found
-
-
-def _spikes(image: Received) -> Spikes | CorruptFrameError:
-    try:
-        return image.spikes()
-    except CorruptFrameError as error:
-        return error
+    frames = [image.shared_frame for image in images]
+    together = [frame for frame in frames if frame is not None]
+    whole = iter(images[0].codec.decode_together(together))
+    return [
+        decoded(image) if frame is None else next(whole)
+        for image, frame in zip(images, frames, strict=True)
+    ]
 
 
 def gather_frames(codec: SpikeCodec, frames: Sequence[bytes]) -> Received:

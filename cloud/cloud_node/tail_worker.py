@@ -26,6 +26,7 @@ from cloud_node.waiting import (
     Spikes,
     TailAnswer,
     WaitingRoom,
+    decoded,
     found_in,
 )
 from spikebottlenet.errors import (
@@ -231,11 +232,11 @@ class TailWorker:
         """Run a batch and post its answers; seconds it took, None where it failed."""
         began = time.monotonic()
         try:
-            jobs, decoded = self._decode(jobs)
+            jobs, spikes_of = self._decode(jobs)
             if not jobs:
                 return None
             started = time.monotonic()
-            spikes = np.stack(decoded, axis=1)
+            spikes = np.stack(spikes_of, axis=1)
             found = found_in(group.tail.classify(spikes, threads=threads))
             tail_s = time.monotonic() - started
             tail_us, size = _us(tail_s), len(jobs)
@@ -264,15 +265,15 @@ class TailWorker:
         that the event loop does.
         """
         good: list[Job] = []
-        decoded: list[Spikes] = []
+        spikes_of: list[Spikes] = []
         found = self._decode_each([job.image for job in jobs])
         for job, spikes in zip(jobs, found, strict=True):
             if isinstance(spikes, CorruptFrameError):
                 self._post([(job, spikes)])
             else:
                 good.append(job)
-                decoded.append(spikes)
-        return good, decoded
+                spikes_of.append(spikes)
+        return good, spikes_of
 
     def _post(
         self,
@@ -290,13 +291,7 @@ class TailWorker:
 
 
 def _each_by_itself(images: Sequence[Image]) -> list[Spikes | CorruptFrameError]:
-    found: list[Spikes | CorruptFrameError] = []
-    for image in images:
-        try:
-            found.append(image.spikes())
-        except CorruptFrameError as error:
-            found.append(error)
-    return found
+    return [decoded(image) for image in images]
 
 
 def _us(seconds: float) -> int:

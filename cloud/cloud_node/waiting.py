@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
 from cloud_node.cost import CostModel, Measured
-from spikebottlenet.errors import OverloadedError
+from spikebottlenet.errors import CorruptFrameError, OverloadedError
 from spikebottlenet.rpc.chances import to_chances
 from spikebottlenet.runtime.scores import Probabilities, best_of_each
 from spikebottlenet.runtime.tail_engine import TailEngine
@@ -61,6 +61,14 @@ class Image(Protocol):
         Raises:
             CorruptFrameError: they cannot be.
         """
+
+
+def decoded(image: Image) -> Spikes | CorruptFrameError:
+    """An image's spikes, or why it has none."""
+    try:
+        return image.spikes()
+    except CorruptFrameError as error:
+        return error
 
 
 class TailAnswer(NamedTuple):

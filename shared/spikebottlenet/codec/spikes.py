@@ -125,37 +125,25 @@ class SpikeCodec:
         spikes = sites.reshape(frame.timesteps, *self.shape[1:])
         return SpikeRange(frame.first_timestep, spikes)
 
-    def decode_each(self, frames: Sequence[Frame]) -> list[SpikeRange | CorruptFrameError]:
-        """Decode the payloads of frames of one image each, or say what is wrong with one.
+    def goes_together(self, frame: Frame) -> bool:
+        """Whether such frames can be decoded together: of whole images, under the bundle's model.
 
-        Those under the bundle's model that have all timesteps are decoded together: in less time,
-        and without the interpreter's lock.
+        It takes less time, and not the interpreter's lock.
         """
-        model, timesteps = self.context, self.shape.timesteps
-        if model is None:
-            return [self._decoded(frame) for frame in frames]
-        alike = [
-            frame.scheme is Scheme.CONTEXT and frame.timesteps == timesteps for frame in frames
-        ]
-        payloads = tuple(frame.payload for frame, one in zip(frames, alike, strict=True) if one)
-        together = iter(context.decode_each(payloads, model, timesteps))
-        found: list[SpikeRange | CorruptFrameError] = []
-        for frame, one in zip(frames, alike, strict=True):
-            if not one:
-                found.append(self._decoded(frame))
-                continue
-            sites = next(together)
-            if isinstance(sites, CorruptFrameError):
-                found.append(sites)
-            else:
-                found.append(SpikeRange(0, sites.reshape(tuple(self.shape))))
-        return found
+        whole = frame.timesteps == self.shape.timesteps
+        return whole and frame.scheme is Scheme.CONTEXT and self.context is not None
 
-    def _decoded(self, frame: Frame) -> SpikeRange | CorruptFrameError:
-        try:
-            return self.decode_frame(frame)
-        except CorruptFrameError as error:
-            return error
+    def decode_together(
+        self, frames: Sequence[Frame]
+    ) -> list[npt.NDArray[np.uint8] | CorruptFrameError]:
+        """The spikes [T, C, H, W] of frames that go together, or what is wrong with one."""
+        if self.context is None or not frames:
+            return []
+        payloads = tuple(frame.payload for frame in frames)
+        return [
+            sites if isinstance(sites, CorruptFrameError) else sites.reshape(tuple(self.shape))
+            for sites in context.decode_each(payloads, self.context, self.shape.timesteps)
+        ]
 
     def _decode_context(self, frame: Frame) -> Sites:
         if self.context is None:
