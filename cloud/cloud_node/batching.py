@@ -41,35 +41,35 @@ J = TypeVar("J", bound=Waiting)
 K = TypeVar("K", bound=Hashable)
 
 _NEW_TURNS = 32  # of those that come, between two turns of those that had one
+_NO_WORSE = 1.02  # an image's time in a batch that ends early, over that in a full one
 
 
 class _Turns(Generic[K]):
-    """Whose turn of so many images it is among some queues: one that comes goes before those that
-    had theirs, and then is one of them.
+    """Whose turn it is among some queues: one that comes goes before those that had theirs, and
+    then is one of them.
 
-    What is left of its turn to a queue that was emptied in it is for its next images, which go
-    before the others' too, until its place among those has passed. So one that sends an image at a
-    time waits no longer than one that sends many, and has no more than they. Between two turns of
-    the others new ones have so many and no more: those that come without end hold up nobody so.
+    A turn is of so many images, but what a queue gives as a whole is not parted: its next turn is
+    shorter by what that was above. What is left of its turn to a queue that was emptied in it is for
+    its next images, which go before the others' too, until its place among those has passed. So one
+    that sends an image at a time waits no longer than one that sends many, and has no more than
+    they. Between two turns of the others new ones have so many and no more: those that come without
+    end hold up nobody so.
 
-    Source: the two lists of FQ-CoDel (RFC 8290, section 4.2).
+    Source: the two lists and the deficits of FQ-CoDel (RFC 8290, section 4.2).
     """
 
     def __init__(self, turn: int) -> None:
         self._turn = turn
         self._most_passed = _NEW_TURNS * turn
-        self._new: OrderedDict[K, int] = OrderedDict()  # images of its turn; none is empty
-        self._old: OrderedDict[K, int] = OrderedDict()  # images left to one that is empty
+        self._new: OrderedDict[K, int] = OrderedDict()  # images left of its turn; none is empty
+        self._old: OrderedDict[K, int] = OrderedDict()  # the same, 0 or less where it has had it
         self._now: K | None = None  # whose turn has begun
-        self._left = 0  # images of it
         self._passed = 0  # images of new ones since a turn of the others
 
     def joins(self, key: K) -> None:
         """A queue has an image and had none."""
-        left = self._old.get(key, self._turn)
-        if left:
-            self._old.pop(key, None)
-            self._new[key] = left
+        if self.goes_before(key):
+            self._new[key] = self._old.pop(key, self._turn)
 
     def next(self, waits: Callable[[K], bool]) -> K:
         """Whose turn it is, of those for which ``waits`` is true.
@@ -84,20 +84,26 @@ class _Turns(Generic[K]):
             while self._old and not waits(next(iter(self._old))):
                 self._old.popitem(last=False)
             among = self._old or self._new
-        self._now = next(iter(among))
-        self._left = self._new.get(self._now, self._turn)
-        return self._now
+        self._now = now = next(iter(among))
+        if among[now] <= 0:
+            among[now] += self._turn
+        return now
 
-    def taken(self, key: K, *, empty: bool) -> None:
-        """The one whose turn it is has given an image."""
-        self._left -= 1
-        self._passed += key in self._new
-        if self._left and not empty:
-            return
-        if self._new.pop(key, None) is None:
+    def gives(self, key: K, images: int) -> None:
+        """The one whose turn it is gives so many as a whole."""
+        if key in self._new:
+            self._new[key] -= images
+            self._passed += images
+        else:
+            self._old[key] -= images
             self._passed = 0
-        self._old[key] = self._left
-        self._old.move_to_end(key)
+
+    def gave(self, key: K, *, empty: bool) -> None:
+        """It has given them."""
+        among = self._new if key in self._new else self._old
+        if among[key] > 0 and not empty:
+            return  # its turn goes on
+        self._old[key] = among.pop(key)
         self._now = None
 
     def goes_before(self, key: K) -> bool:
@@ -108,16 +114,17 @@ class _Turns(Generic[K]):
         """How many have had a turn of late or wait for one, but this."""
         return len(self._new) + len(self._old) - (key in self._new or key in self._old)
 
-    def before_new(self, held: Callable[[K], int]) -> int:
-        """Images before such a one, at most, where each queue holds so many."""
-        of_new = sum(
-            min(self._left if key == self._now else left, held(key))
-            for key, left in self._new.items()
-        )
+    def before_new(self, may_give: Callable[[K, int], int], giving: int) -> int:
+        """Images before such a one, at most: those that are being given, and what each queue may
+        give where so many of its turn are left.
+        """
+        before = giving + sum(may_give(key, left) for key, left in self._new.items() if left > 0)
+        now = self._now
+        if now is not None and self._old.get(now, 0) > 0:
+            before += may_give(now, self._old[now])
         most = self._most_passed
-        turns = (min(self._passed, most) + of_new) // most  # of the others, between theirs
-        begun = 0 if self._now is None or self._now in self._new else self._left
-        return of_new + begun + turns * self._turn
+        turns = (min(self._passed, most) + before) // most  # of the others, between theirs
+        return before + turns * (2 * self._turn - 1)
 
 
 @dataclass
@@ -133,19 +140,30 @@ class _Client(Generic[J]):
         return len(self.streams.get(stream, ()))
 
 
-class _Others(NamedTuple, Generic[K]):
+@dataclass
+class _Whole(Generic[J]):
+    """Images that are given as a whole."""
+
+    name: str
+    client: _Client[J]
+    stream: bytes
+    images: deque[J]  # of the stream
+    left: int  # of them, to be given
+
+
+class _Others(NamedTuple):
     """All queues but one."""
 
     waiting: int  # queues that are not empty
     images: int  # in them
-    held: Callable[[K], int]  # of each queue
 
 
 class FairQueue(Generic[J]):
     """Images of one group; clients take turns of ``turn`` images, and so do the streams of each.
 
     What goes through together of one stream is answered in one message. So a turn may be as long as
-    a batch: one that waits for its next turn has had a turn's images of late.
+    a batch, and what a stream has waiting when its turn comes is given as a whole, up to a turn's
+    images: one that waits for its next turn has had a turn's images of late.
     """
 
     def __init__(self, turn: int = 1) -> None:
@@ -153,6 +171,7 @@ class FairQueue(Generic[J]):
         self._clients: dict[str, _Client[J]] = {}  # none is empty
         self._turns: _Turns[str] = _Turns(turn)
         self._size = 0
+        self._giving: _Whole[J] | None = None
 
     def __len__(self) -> int:
         return self._size
@@ -176,49 +195,89 @@ class FairQueue(Generic[J]):
         client.held += 1
         self._size += 1
 
+    def whole(self) -> int:
+        """How many images go next that are given as a whole, or are left of such.
+
+        Raises:
+            StopIteration: none waits.
+        """
+        return self._given().left
+
     def pop(self) -> J:
         """Take the image whose turn it is.
 
         Raises:
             StopIteration: none waits.
         """
-        name = self._turns.next(self._clients.__contains__)
-        client = self._clients[name]
-        stream = client.turns.next(client.streams.__contains__)
-        jobs = client.streams[stream]
-        job = jobs.popleft()
-        client.held -= 1
+        whole = self._given()
+        job = whole.images.popleft()
+        whole.left -= 1
+        whole.client.held -= 1
         self._size -= 1
-        if not jobs:
-            del client.streams[stream]
-        client.turns.taken(stream, empty=not jobs)
-        if not client.held:
-            del self._clients[name]
-        self._turns.taken(name, empty=not client.held)
+        if not whole.left:
+            self._gave(whole)
         return job
+
+    def _given(self) -> _Whole[J]:
+        if self._giving is None:
+            name = self._turns.next(self._clients.__contains__)
+            client = self._clients[name]
+            stream = client.turns.next(client.streams.__contains__)
+            images = client.streams[stream]
+            self._giving = _Whole(name, client, stream, images, min(len(images), self._turn))
+            client.turns.gives(stream, self._giving.left)
+            self._turns.gives(name, self._giving.left)
+        return self._giving
+
+    def _gave(self, whole: _Whole[J]) -> None:
+        self._giving = None
+        if not whole.images:
+            del whole.client.streams[whole.stream]
+        whole.client.turns.gave(whole.stream, empty=not whole.images)
+        if not whole.client.held:
+            del self._clients[whole.name]
+        self._turns.gave(whole.name, empty=not whole.client.held)
 
     def ahead_of(self, sender: Sender) -> int:
         """Images that go before one more of this sender's, at most: of those that wait, and of
         those that others will go on sending.
         """
-        client, own, of_client = self._clients.get(sender.client), 0, 0
-        if client is not None:
-            of_client, mine = client.held, client.of_stream(sender.stream)
-            streams = _Others(len(client.streams) - (mine > 0), of_client - mine, client.of_stream)
-            own = mine + self._before(client.turns, sender.stream, mine, mine + 1, streams)
-        clients = _Others(len(self._clients) - (of_client > 0), self._size - of_client, self.held)
-        return own + self._before(self._turns, sender.client, of_client, own + 1, clients)
+        client, own, of_client, giving = self._clients.get(sender.client), 0, 0, self._giving
 
-    def _before(self, turns: _Turns[K], key: K, mine: int, place: int, others: _Others[K]) -> int:
-        """Images of others before one's image at that place (from 1), at most; it has ``mine``.
+        if client is not None:
+
+            def stream_may_give(stream: bytes, left: int) -> int:
+                return min(self._turn, client.of_stream(stream))
+
+            of_client, mine = client.held, client.of_stream(sender.stream)
+            streams = _Others(len(client.streams) - (mine > 0), of_client - mine)
+            if not mine and client.turns.goes_before(sender.stream):
+                now = giving.left if giving is not None and giving.client is client else 0
+                own = min(streams.images, client.turns.before_new(stream_may_give, now))
+            else:
+                own = mine + self._in_turns(client.turns, sender.stream, mine + 1, streams)
+        clients = _Others(len(self._clients) - (of_client > 0), self._size - of_client)
+        if not of_client and self._turns.goes_before(sender.client):
+            now = giving.left if giving is not None else 0
+            return own + min(clients.images, self._turns.before_new(self._may_give, now))
+        return own + self._in_turns(self._turns, sender.client, own + 1, clients)
+
+    def _may_give(self, name: str, left: int) -> int:
+        """Images of a client in a turn of which so many are left, at most."""
+        client = self._clients[name]
+        more = self._turn - 1 if len(client.streams) > 1 else 0
+        return min(client.held, max(left + more, self._turn))
+
+    def _in_turns(self, turns: _Turns[K], key: K, place: int, others: _Others) -> int:
+        """Images of others before one's image at that place (from 1), at most.
 
         All that had a turn of late are taken to go on sending: until the end of a long queue has
         its turn they have as many more.
         """
-        if not mine and turns.goes_before(key):
-            return min(others.images, turns.before_new(others.held))
-        most = -(-place // self._turn) + 1  # turns; one may be shorter, by what it has had of it
-        there = min(others.images, others.waiting * most * self._turn)
+        # A turn may be shorter by what it has had of it, or by what the last one was longer.
+        longer = self._turn - 1
+        most = -(-(place + longer) // self._turn) + 1
+        there = min(others.images, others.waiting * (most * self._turn + longer))
         return max(there, others.waiting + turns.others(key) * (place - 1))
 
     def __iter__(self) -> Iterator[J]:
@@ -244,19 +303,26 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
 
     A batch gets smaller, down to half of what could go, to meet its earliest deadline. An image
     that cannot be met even so is given up before it is computed, unless so many others are given up
-    that it can be met after all.
+    that it can be met after all. Nor does a batch take a part of what is given as a whole if it is
+    half full and an image takes no longer so: a part more is a message more, there and back.
     """
     plan: Plan[J] = Plan([], [])
     tight: list[J] = []  # would need a batch of less than half
     left: int | None = None  # that wait still and somebody waits for; counted for a deadline's sake
     soonest = math.inf
+    whole = 0  # images of one sender that follow
     while queue and len(plan.batch) < max_batch:
+        if not whole:
+            whole = queue.whole()
+            if _ends_before(whole, len(plan.batch), max_batch, cost):
+                break
         size = len(plan.batch) + 1
         if left is not None:
             least = (min(max_batch, len(plan.batch) + left) + 1) // 2
             if size > least and now + cost.batch_s(size) > soonest:
                 break
         job = queue.pop()
+        whole -= 1
         if job.abandoned:
             continue
         if left is not None:
@@ -278,6 +344,13 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
         else:
             plan.too_late.append(job)
     return plan
+
+
+def _ends_before(whole: int, images: int, max_batch: int, cost: Cost) -> bool:
+    """Whether a batch of so many images had better end before what would not fit into it."""
+    if images + whole <= max_batch or 2 * images < max_batch:
+        return False
+    return cost.batch_s(images) * max_batch <= _NO_WORSE * cost.batch_s(max_batch) * images
 
 
 def start_at(queue: FairQueue[J], *, max_batch: int, max_wait_s: float, cost: Cost) -> float:
