@@ -15,7 +15,7 @@ import pytest
 
 from cloud_node.received import Received
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import BatchLimits
+from cloud_node.waiting import Asked, BatchLimits
 from edge_node.head_worker import HeadWorker
 from edge_node.queue_ops import QueueOps
 from spikebottlenet.bundle import Bundle
@@ -54,8 +54,8 @@ async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
     tail = BrokenOnce()
     async with TailWorker(BatchLimits(max_batch=4, max_waiting=8)).running() as worker:
         with pytest.raises(OverloadedError, match="no such luck"):
-            await worker.ask(tail, image, deadline_s=None)  # type: ignore[arg-type]
-        answer = await worker.ask(tail, image, deadline_s=None)  # type: ignore[arg-type]
+            await asyncio.gather(*worker.ask(tail, [Asked(image, None)]))  # type: ignore[arg-type]
+        (answer,) = await asyncio.gather(*worker.ask(tail, [Asked(image, None)]))  # type: ignore[arg-type]
         assert len(answer.classes) == 3
         await worker.alive()
 

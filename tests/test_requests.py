@@ -4,7 +4,7 @@ import asyncio
 import gc
 import uuid
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -15,7 +15,7 @@ import pytest
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.received import Received
 from cloud_node.requests import Requests
-from cloud_node.waiting import TailAnswer
+from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import OverloadedError, UnavailableError
@@ -45,11 +45,14 @@ class Inference:
     def usual(self, _: object) -> Prediction:
         return Prediction()
 
-    def ask(self, *_: object, **__: object) -> "asyncio.Future[TailAnswer]":
+    def ask(
+        self, _: object, asked: Sequence[Asked], **__: object
+    ) -> "list[asyncio.Future[TailAnswer]]":
         if self.refuses is not None:
             raise self.refuses
-        self.asked.append(asyncio.get_running_loop().create_future())
-        return self.asked[-1]
+        answers = [asyncio.get_running_loop().create_future() for _ in asked]
+        self.asked += answers
+        return answers
 
     def prediction(self, _: object, __: object, sequence: int, answer: TailAnswer) -> Prediction:
         return Prediction(sequence=sequence, classes=answer.classes)

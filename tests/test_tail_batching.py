@@ -15,7 +15,7 @@ import pytest
 from cloud_node import waiting as waiting_module
 from cloud_node.batching import FairQueue, Sender
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import Batch, BatchLimits, Group, Job, TailAnswer, WaitingRoom
+from cloud_node.waiting import Asked, Batch, BatchLimits, Group, Job, TailAnswer, WaitingRoom
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
@@ -108,8 +108,9 @@ async def send(
     broken: bool = False,
     deadline_s: float | None = None,
 ) -> object:
-    image = Image(spikes, broken)
-    return await worker.ask(tail, image, deadline_s=deadline_s, sender=Sender(client))  # type: ignore[arg-type]
+    asked = [Asked(Image(spikes, broken), deadline_s)]
+    (answer,) = worker.ask(tail, asked, sender=Sender(client))  # type: ignore[arg-type]
+    return await answer
 
 
 class QuickTail:
@@ -127,27 +128,30 @@ class QuickTail:
         return np.full((spikes.shape[1], 3), 1 / 3, np.float32)
 
 
-async def ask_alone(worker: TailWorker, tail: QuickTail, deadline_s: float | None = None) -> object:
-    return await worker.ask(tail, Image(SPIKES), deadline_s=deadline_s, alone=True)  # type: ignore[arg-type]
+async def ask_one(
+    worker: TailWorker, tail: QuickTail, deadline_s: float | None = None, *, alone: bool = True
+) -> object:
+    (answer,) = worker.ask(tail, [Asked(Image(SPIKES), deadline_s)], alone=alone)  # type: ignore[arg-type]
+    return await answer
 
 
 async def test_a_lone_image_runs_on_the_loop_once_it_is_known_to_be_soon_done() -> None:
     tail, here = QuickTail(), threading.current_thread().name
     async with TailWorker(BatchLimits(max_batch=4)).running() as worker:
-        await ask_alone(worker, tail)  # how long it takes is not known yet
+        await ask_one(worker, tail)  # how long it takes is not known yet
         for _ in range(100):  # nor is it in the books at once
             if worker._room.takes_at_once(Group(tail, 2, 8), None, 0.0):  # type: ignore[arg-type]
                 break
             await asyncio.sleep(0.01)
-        await ask_alone(worker, tail)
-        await worker.ask(tail, Image(SPIKES), deadline_s=None)  # type: ignore[arg-type]
+        await ask_one(worker, tail)
+        await ask_one(worker, tail, alone=False)
         assert tail.threads == ["tail", here, "tail"]
         assert worker.batches == {1: 3}
         with pytest.raises(DeadlineError):
-            await ask_alone(worker, tail, deadline_s=0.0001)
+            await ask_one(worker, tail, deadline_s=0.0001)
         tail.fails = True
         with pytest.raises(OverloadedError, match="no such luck"):
-            await ask_alone(worker, tail)
+            await ask_one(worker, tail)
         assert tail.threads[-1] == here
 
 
@@ -156,7 +160,7 @@ async def test_a_slow_tail_never_runs_on_the_loop() -> None:
     async with TailWorker(BatchLimits(max_batch=4)).running() as worker:
         worker._room.taken_at_once(Group(tail, 2, 8), 0.1)  # type: ignore[arg-type]
         for _ in range(3):
-            await ask_alone(worker, tail)
+            await ask_one(worker, tail)
     assert tail.threads == ["tail"] * 3
 
 

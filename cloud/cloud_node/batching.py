@@ -9,6 +9,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from cloud_node.cost import Cost
@@ -181,8 +182,8 @@ class FairQueue(Generic[J]):
         of = self._clients.get(client)
         return of.held if of else 0
 
-    def push(self, sender: Sender, job: J) -> None:
-        """Put an image behind its sender's others."""
+    def push(self, sender: Sender, *images: J) -> None:
+        """Put images behind their sender's others."""
         client = self._clients.get(sender.client)
         if client is None:
             client = self._clients[sender.client] = _Client(_Turns(self._turn))
@@ -191,9 +192,9 @@ class FairQueue(Generic[J]):
         if jobs is None:
             jobs = client.streams[sender.stream] = deque()
             client.turns.joins(sender.stream)
-        jobs.append(job)
-        client.held += 1
-        self._size += 1
+        jobs.extend(images)
+        client.held += len(images)
+        self._size += len(images)
 
     def whole(self) -> int:
         """How many images go next that are given as a whole, or are left of such.
@@ -238,31 +239,33 @@ class FairQueue(Generic[J]):
             del self._clients[whole.name]
         self._turns.gave(whole.name, empty=not whole.client.held)
 
-    def ahead_of(self, sender: Sender) -> int:
-        """Images that go before one more of this sender's, at most: of those that wait, and of
-        those that others will go on sending.
+    def ahead_of(self, sender: Sender, images: int = 1) -> int:
+        """Images that go before the last of so many more of this sender's, at most: of those that
+        wait, and of those that others will go on sending.
         """
-        client, own, of_client, giving = self._clients.get(sender.client), 0, 0, self._giving
-
+        giving, more = self._giving, images - 1
+        client, own, held = self._clients.get(sender.client), more, 0
         if client is not None:
-
-            def stream_may_give(stream: bytes, left: int) -> int:
-                return min(self._turn, client.of_stream(stream))
-
-            of_client, mine = client.held, client.of_stream(sender.stream)
-            streams = _Others(len(client.streams) - (mine > 0), of_client - mine)
-            if not mine and client.turns.goes_before(sender.stream):
+            turns, mine = client.turns, client.of_stream(sender.stream)
+            held = client.held
+            others = _Others(len(client.streams) - (mine > 0), held - mine)
+            mine += more
+            if not mine and turns.goes_before(sender.stream):
                 now = giving.left if giving is not None and giving.client is client else 0
-                own = min(streams.images, client.turns.before_new(stream_may_give, now))
+                own = min(others.images, turns.before_new(partial(self._may_give, client), now))
             else:
-                own = mine + self._in_turns(client.turns, sender.stream, mine + 1, streams)
-        clients = _Others(len(self._clients) - (of_client > 0), self._size - of_client)
-        if not of_client and self._turns.goes_before(sender.client):
+                own = mine + self._in_turns(turns, sender.stream, mine + 1, others)
+        clients = _Others(len(self._clients) - (held > 0), self._size - held)
+        if not held + more and self._turns.goes_before(sender.client):
             now = giving.left if giving is not None else 0
-            return own + min(clients.images, self._turns.before_new(self._may_give, now))
+            return own + min(clients.images, self._turns.before_new(self._client_may_give, now))
         return own + self._in_turns(self._turns, sender.client, own + 1, clients)
 
-    def _may_give(self, name: str, left: int) -> int:
+    def _may_give(self, client: _Client[J], stream: bytes, _: int) -> int:
+        """Images of a stream in its turn, at most."""
+        return min(client.of_stream(stream), self._turn)
+
+    def _client_may_give(self, name: str, left: int) -> int:
         """Images of a client in a turn of which so many are left, at most."""
         client = self._clients[name]
         more = self._turn - 1 if len(client.streams) > 1 else 0

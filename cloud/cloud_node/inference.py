@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from cloud_node.batching import Sender
@@ -12,7 +13,7 @@ from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
 from cloud_node.tails import Tails
 from cloud_node.tally import Answered, Tally
-from cloud_node.waiting import TailAnswer
+from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.bundle import Bundle
@@ -67,27 +68,15 @@ class CloudInference:
         return self._worker.waiting
 
     def ask(
-        self,
-        model: ServedModel,
-        received: Received,
-        *,
-        deadline_s: float | None,
-        stream: bytes = b"",
-    ) -> "asyncio.Future[TailAnswer]":
-        """Have a tail run on the timesteps that have come, in the turn of client and stream.
+        self, model: ServedModel, asked: Sequence[Asked], *, stream: bytes = b""
+    ) -> "list[asyncio.Future[TailAnswer]]":
+        """Have a tail run on the timesteps that have come of each image, in the turn of client and
+        stream.
 
-        Raises:
-            SpikeBottleNetError: why it will not, where that is known at once; else the future has
-                it.
+        A future raises SpikeBottleNetError: why it did not.
         """
-        received.asked = time.monotonic()
-        return self._worker.ask(
-            model.tail,
-            received,
-            deadline_s=deadline_s,
-            sender=Sender(current_client().name, stream),
-            alone=self.under_way == 1,
-        )
+        sender = Sender(current_client().name, stream)
+        return self._worker.ask(model.tail, asked, sender=sender, alone=self.under_way == 1)
 
     def prediction(
         self, model: ServedModel, received: Received, sequence: int, answer: TailAnswer
@@ -123,15 +112,16 @@ class CloudInference:
         deadline_s: float | None,
         stream: bytes = b"",
     ) -> Prediction:
-        """The answer to :meth:`ask`, as a message.
+        """The answer to :meth:`ask` for one image, as a message.
 
         Raises:
             SpikeBottleNetError: why there is none.
         """
         self.under_way += 1
+        received.asked = time.monotonic()
         try:
-            answer = await self.ask(model, received, deadline_s=deadline_s, stream=stream)
-            return self.prediction(model, received, sequence, answer)
+            (answer,) = self.ask(model, [Asked(received, deadline_s)], stream=stream)
+            return self.prediction(model, received, sequence, await answer)
         finally:
             self.under_way -= 1
 

@@ -8,6 +8,7 @@ which never reads holds ``max_in_flight`` answers and no more.
 
 import asyncio
 import logging
+import time
 import uuid
 from functools import partial
 from typing import NamedTuple
@@ -20,9 +21,9 @@ from cloud_node.models import ServedModel
 from cloud_node.ordering import Finish, Order, Turn, fails_for_now
 from cloud_node.outgoing import Departure, Outgoing
 from cloud_node.received import Received
-from cloud_node.waiting import TailAnswer
+from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.accounting.wire import WireLedger
-from spikebottlenet.errors import OverloadedError, SpikeBottleNetError, UnavailableError
+from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.limits import current_client
 from spikebottlenet.rpc.v1.coinference_pb2 import (
     Failure,
@@ -43,7 +44,7 @@ class _Request(NamedTuple):
 
     key: RequestKey
     received: Received
-    deadline_s: float | None
+    asked: Asked
     turn: Turn
     answer: Answer
 
@@ -98,7 +99,9 @@ class Requests:
     def start(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Have a whole image answered in its turn; the caller has waited for :meth:`room`."""
         loop, key = asyncio.get_running_loop(), self._key(sequence)
-        request = _Request(key, received, deadline_s, self._turn(), loop.create_future())
+        received.asked = time.monotonic()
+        asked = Asked(received, deadline_s)
+        request = _Request(key, received, asked, self._turn(), loop.create_future())
         if not self._order.ended:
             self._cache.put(key, request.answer)
             self._unanswered[key] = request.answer
@@ -108,30 +111,27 @@ class Requests:
 
     def _ask_all(self) -> None:
         come, self._come = self._come, []
-        for request in come:
-            try:
-                self._ask(request)
-            except Exception as error:
-                self._settle(request, _said_of(error))
+        begun = [request for request in come if self._begins(request)]
+        try:
+            asked = [request.asked for request in begun]
+            answers = self._inference.ask(self._model, asked, stream=self._stream_id)
+        except Exception as error:
+            said = _said_of(error)
+            for request in begun:
+                self._client.end_request()
+                self._settle(request, said)
+        else:
+            for request, answer in zip(begun, answers, strict=True):
+                answer.add_done_callback(partial(self._answered, request))
 
-    def _ask(self, request: _Request) -> None:
+    def _begins(self, request: _Request) -> bool:
+        """Whether its client may have it answered now; else it is refused."""
         try:
             self._client.begin_request()
-        except OverloadedError as error:
-            self._settle(request, error)
-            return
-        try:
-            asked = self._inference.ask(
-                self._model,
-                request.received,
-                deadline_s=request.deadline_s,
-                stream=self._stream_id,
-            )
         except Exception as error:
-            self._client.end_request()
             self._settle(request, _said_of(error))
-        else:
-            asked.add_done_callback(partial(self._answered, request))
+            return False
+        return True
 
     def _answered(self, request: _Request, asked: "asyncio.Future[TailAnswer]") -> None:
         self._client.end_request()

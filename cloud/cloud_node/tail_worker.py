@@ -9,8 +9,9 @@ import logging
 import math
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from cloud_node.batching import Sender
 from cloud_node.cores import LaneCores
 from cloud_node.waiting import (
+    Asked,
     Batch,
     BatchLimits,
     Group,
@@ -33,6 +35,7 @@ from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
     OverloadedError,
+    SpikeBottleNetError,
     UnavailableError,
 )
 from spikebottlenet.logs import fields
@@ -115,59 +118,63 @@ class TailWorker:
     def ask(
         self,
         tail: TailEngine,
-        image: Image,
+        asked: Sequence[Asked],
         *,
-        deadline_s: float | None,
         sender: Sender = _NOBODY,
         alone: bool = False,
-    ) -> "asyncio.Future[TailAnswer]":
-        """The best classes of an image by a model's tail; it is decoded once admitted.
+    ) -> "list[asyncio.Future[TailAnswer]]":
+        """The best classes of each image by a model's tail; it is decoded once admitted.
 
         One that is ``alone``, no other being under way, runs here and now if it is soon done: to a
         lane and back are two wake-ups, a tenth of the tail's time.
 
-        Cancelled, it need not be computed any more.
-
-        Raises:
-            OverloadedError: too many wait already.
-            UnavailableError: the worker has ended.
-
-        The future raises these, of a lone image the call:
-            OverloadedError: the tail failed.
+        A future that is cancelled need not be computed any more. It raises:
+            OverloadedError: too many wait already, or the tail failed.
             CorruptFrameError: its spikes cannot be decoded.
             DeadlineError: it could not be answered within ``deadline_s`` seconds.
-            UnavailableError: the worker ended before it was computed.
+            UnavailableError: the worker has ended, or did before it was computed.
         """
-        now = time.monotonic()
-        deadline = None if deadline_s is None else now + deadline_s
-        group = Group(tail, image.timesteps, image.spike_bytes)
-        answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        jobs = [
+            Job(image, now, None if within_s is None else now + within_s, loop.create_future())
+            for image, within_s in asked
+        ]
+        refused: list[tuple[Job, SpikeBottleNetError]] = []
+        lone: tuple[Group, Job] | None = None
         with self._changed:
-            if self._ended:
-                raise UnavailableError("the tail has stopped: send it to another cloud-node")
-            self._room.admit(group, sender, now)
-            at_once = alone and self._room.takes_at_once(group, deadline, now)
-            if not at_once:
-                self._room.push(group, sender, Job(image, now, deadline, answer))
-                self._changed.notify()
-        if at_once:
-            answer.set_result(self._answer_now(group, image, now))
-        return answer
+            for group, alike in _by_group(tail, jobs):
+                if self._ended:
+                    refused += [(job, _stopped()) for job in alike]
+                elif alone and self._room.takes_at_once(group, alike[0].deadline, now):
+                    lone = group, alike[0]
+                else:
+                    refused += self._room.join(group, sender, alike, now)
+                    self._changed.notify()
+        for job, error in refused:
+            job.answer.set_exception(error)
+        if lone is not None:
+            self._answer_now(*lone)
+        return [job.answer for job in jobs]
 
-    def _answer_now(self, group: Group, image: Image, arrived: float) -> TailAnswer:
-        spikes = image.spikes()
+    def _answer_now(self, group: Group, job: Job) -> None:
+        spikes = decoded(job.image)
+        if isinstance(spikes, CorruptFrameError):
+            job.answer.set_exception(spikes)
+            return
         started = time.monotonic()
         try:
             rows = group.tail.classify(spikes[:, None], threads=self._threads)
             ((classes, chances),) = found_in(rows)
         except Exception as error:
             log.exception("tail failed", extra=fields(images=1))
-            raise OverloadedError(f"the tail failed: {error}") from error
+            job.answer.set_exception(OverloadedError(f"the tail failed: {error}"))
+            return
         tail_s = time.monotonic() - started
         with self._changed:
             self._room.taken_at_once(group, tail_s)
             self.batches[1] = self.batches.get(1, 0) + 1
-        return TailAnswer(classes, chances, _us(started - arrived), _us(tail_s), 1)
+        queue_us, tail_us = _us(started - job.arrived), _us(tail_s)
+        job.answer.set_result(TailAnswer(classes, chances, queue_us, tail_us, 1))
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""
@@ -182,8 +189,8 @@ class TailWorker:
                 pings = [ping for waiting in self._pings for ping in waiting]
                 self._pings = [[] for _ in self._pings]
                 self._changed.notify_all()
-            lost = UnavailableError("the tail has stopped: send it to another cloud-node")
-            self._post([(job, lost) for job in left], pings, RuntimeError("the thread has ended"))
+            lost = [(job, _stopped()) for job in left]
+            self._post(lost, pings, RuntimeError("the thread has ended"))
 
     def _serve_one(self, lane: int, cores: LaneCores) -> bool:
         """Run one batch, and keep hold of nothing of it: a model that is changed must go."""
@@ -196,8 +203,7 @@ class TailWorker:
             cores.take(every=whole or not batch.crowded)
             seconds = self._run(batch.group, batch.jobs, self._threads if whole else 1)
         except BaseException:
-            lost = UnavailableError("the tail has stopped: send it to another cloud-node")
-            self._post([(job, lost) for job in batch.jobs])
+            self._post([(job, _stopped()) for job in batch.jobs])
             raise
         finally:
             with self._changed:
@@ -292,6 +298,16 @@ class TailWorker:
 
 def _each_by_itself(images: Sequence[Image]) -> list[Spikes | CorruptFrameError]:
     return [decoded(image) for image in images]
+
+
+def _by_group(tail: TailEngine, jobs: Sequence[Job]) -> Iterator[tuple[Group, list[Job]]]:
+    for timesteps, alike in groupby(jobs, lambda job: job.image.timesteps):
+        images = list(alike)
+        yield Group(tail, timesteps, images[0].image.spike_bytes), images
+
+
+def _stopped() -> UnavailableError:
+    return UnavailableError("the tail has stopped: send it to another cloud-node")
 
 
 def _us(seconds: float) -> int:

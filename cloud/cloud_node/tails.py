@@ -1,10 +1,11 @@
 """What answers an image: the tails of this process, or those of others."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from cloud_node.batching import Sender
-from cloud_node.waiting import Image, TailAnswer
+from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 
@@ -18,19 +19,10 @@ class Tails(Protocol):
         """Images that wait for a tail."""
 
     def ask(
-        self,
-        tail: TailEngine,
-        image: Image,
-        *,
-        deadline_s: float | None,
-        sender: Sender,
-        alone: bool,
-    ) -> "asyncio.Future[TailAnswer]":
-        """The best classes of an image by a model's tail; ``alone``: no other is under way.
+        self, tail: TailEngine, asked: Sequence[Asked], *, sender: Sender, alone: bool
+    ) -> "list[asyncio.Future[TailAnswer]]":
+        """The best classes of each image by a model's tail; ``alone``: no other is under way.
 
-        Cancelled, it need not be computed any more.
-
-        Raises:
-            SpikeBottleNetError: why there are none, where that is known at once; else the future
-                has it.
+        A future that is cancelled need not be computed any more; one that fails says why with a
+        SpikeBottleNetError.
         """

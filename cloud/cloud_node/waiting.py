@@ -11,6 +11,7 @@ The room keeps no clock and no lock: the caller has both.
 import asyncio
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -61,6 +62,13 @@ class Image(Protocol):
         Raises:
             CorruptFrameError: they cannot be.
         """
+
+
+class Asked(NamedTuple):
+    """An image that is to go through a tail."""
+
+    image: Image
+    deadline_s: float | None  # from now on; None: whenever
 
 
 def decoded(image: Image) -> Spikes | CorruptFrameError:
@@ -150,20 +158,39 @@ class WaitingRoom:
         """Whether something waits that a free lane could take."""
         return bool(self._queues) and len(self._running) < self._limits.lanes
 
-    def admit(self, group: Group, sender: Sender, now: float) -> None:
-        """Check that one more image of this sender may wait.
-
-        Raises:
-            OverloadedError: too many wait already; says when to try again.
+    def join(
+        self, group: Group, sender: Sender, jobs: Sequence[Job], now: float
+    ) -> list[tuple[Job, OverloadedError]]:
+        """Put images that have come together behind their sender's others; those that may not wait
+        and why.
         """
-        limits = self._limits
-        waiting = held = used_bytes = held_bytes = 0
+        refused: list[tuple[Job, OverloadedError]] = []
+        if self._refuses(group, sender, now, len(jobs)) is None:
+            self.push(group, sender, *jobs)
+            return refused
+        for job in jobs:
+            error = self._refuses(group, sender, now)
+            if error is None:
+                self.push(group, sender, job)
+            else:
+                refused.append((job, error))
+        return refused
+
+    def _refuses(
+        self, group: Group, sender: Sender, now: float, images: int = 1
+    ) -> OverloadedError | None:
+        """Why the last of so many more images of this sender may not wait, and when to try again;
+        None if it may.
+        """
+        limits, more = self._limits, images - 1
+        waiting = held = more
+        used_bytes = held_bytes = more * group.image_bytes
         for each, queue in self._queues.items():
-            images, mine = len(queue), queue.held(sender.client)
-            waiting, held = waiting + images, held + mine
-            used_bytes += each.image_bytes * images
+            all_, mine = len(queue), queue.held(sender.client)
+            waiting, held = waiting + all_, held + mine
+            used_bytes += each.image_bytes * all_
             held_bytes += each.image_bytes * mine
-        wait_s, ahead = self._wait(group, sender, waiting, now)
+        wait_s, ahead = self._wait(group, sender, images, now)
         free, free_bytes = limits.max_waiting - waiting, limits.max_waiting_bytes - used_bytes
         # As of the places of a server: each holds as many as are still free, so others find some.
         greedy = held >= limits.min_waiting
@@ -174,17 +201,19 @@ class WaitingRoom:
         elif limits.max_queue_s < wait_s and min(ahead, waiting) >= limits.min_waiting:
             found, setting = f"an answer would take {wait_s:.2f} s", "max_queue_ms"
         else:
-            return
-        raise OverloadedError(
+            return None
+        return OverloadedError(
             f"{found}: try again later, or raise {setting}",
             retry_after_s=max(_SHORTEST_RETRY_S, wait_s / 2),
         )
 
-    def _wait(self, group: Group, sender: Sender, waiting: int, now: float) -> tuple[float, int]:
-        """Seconds until an image of this sender would be answered, and the images before it."""
-        lanes = self._limits.lanes
+    def _wait(self, group: Group, sender: Sender, images: int, now: float) -> tuple[float, int]:
+        """Seconds until the last of so many images of this sender would be answered, and the images
+        before it.
+        """
+        lanes, waiting = self._limits.lanes, len(self)
         queue = self._queues.get(group)
-        ahead = queue.ahead_of(sender) if queue else 0
+        ahead = queue.ahead_of(sender, images) if queue else images - 1
         others = len(self._queues) - (queue is not None)
         batches = ahead // self._limits.max_batch + 1  # groups take turns
         ahead += min(waiting - len(queue or ()), others * batches * self._limits.max_batch)
@@ -207,12 +236,12 @@ class WaitingRoom:
         """Take in how long such an image took."""
         self._cost(group, alone=True).learn(Measured(1, seconds))
 
-    def push(self, group: Group, sender: Sender, job: Job) -> None:
-        """Put an image behind its sender's others."""
+    def push(self, group: Group, sender: Sender, *jobs: Job) -> None:
+        """Put images behind their sender's others."""
         queue = self._queues.get(group)
         if queue is None:
             queue = self._queues[group] = FairQueue(self._limits.max_batch)
-        queue.push(sender, job)
+        queue.push(sender, *jobs)
 
     def take(self, lane: int, now: float) -> Batch | float:
         """The next batch of a free lane, or the seconds until there may be one."""

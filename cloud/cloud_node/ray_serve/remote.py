@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 from cloud_node.batching import Sender
 from cloud_node.models import ServedModel
 from cloud_node.ray_serve.replica import TailJob
-from cloud_node.waiting import Image, TailAnswer
+from cloud_node.waiting import Asked, Image, TailAnswer
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
 from spikebottlenet.runtime.scores import Probabilities
@@ -51,16 +52,13 @@ class RemoteTails:
         self.waiting = 0  # images, for a replica or in one
 
     def ask(
-        self,
-        tail: TailEngine,
-        image: Image,
-        *,
-        deadline_s: float | None,
-        sender: Sender,
-        alone: bool,
-    ) -> "asyncio.Future[TailAnswer]":
-        """The best classes of an image, as :meth:`classify` has them."""
-        return asyncio.ensure_future(self.classify(tail, image, deadline_s=deadline_s))
+        self, tail: TailEngine, asked: Sequence[Asked], *, sender: Sender, alone: bool
+    ) -> "list[asyncio.Future[TailAnswer]]":
+        """The best classes of each image, as :meth:`classify` has them."""
+        return [
+            asyncio.ensure_future(self.classify(tail, image, deadline_s=deadline_s))
+            for image, deadline_s in asked
+        ]
 
     async def classify(
         self, tail: TailEngine, image: Image, *, deadline_s: float | None
