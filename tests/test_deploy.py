@@ -13,7 +13,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from cloud_node.metrics import CloudMetrics
+from cloud_node.metrics import CloudMetrics, CloudTotals
 from cloud_node.settings import CloudSettings
 from edge_node.settings import EdgeSettings
 
@@ -251,7 +251,8 @@ def test_prometheus_scrapes_the_services_of_the_compose_file_where_they_listen()
 def test_clouds_are_scaled_by_a_metric_that_they_expose() -> None:
     adapter = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())
     series = adapter["rules"]["custom"][0]["seriesQuery"].partition("{")[0]
-    assert series.removesuffix("_count") in {family.name for family in CloudMetrics().families}
+    families = CloudMetrics(CloudTotals()).families
+    assert series.removesuffix("_count") in {family.name for family in families}
 
 
 def test_grafana_is_given_its_source_and_the_dashboards() -> None:

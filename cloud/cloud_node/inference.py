@@ -4,19 +4,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from cloud_node.batching import Sender
-from cloud_node.metrics import CloudMetrics
+from cloud_node.metrics import CloudMetrics, CloudTotals
 from cloud_node.models import ServedModel, ServedModels
 from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
 from cloud_node.tails import Tails
 from cloud_node.tally import Answered, Tally
 from cloud_node.waiting import Asked, TailAnswer
-from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.accounting.wire import WireLedger
-from spikebottlenet.bundle import Bundle
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError
 from spikebottlenet.logs import Often, Seldom, fields
 from spikebottlenet.rpc.chances import CERTAIN
@@ -26,19 +24,6 @@ from spikebottlenet.rpc.v1.coinference_pb2 import Failure, Prediction
 from spikebottlenet.tracing import NO_TRACES, Tracer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class CloudTotals:
-    """Sums over one process's life; wire bytes are answered images' shares by the framing model."""
-
-    images: int = 0
-    refused: int = 0
-    payload_bytes: int = 0
-    message_bytes: int = 0
-    wire_bytes_up: int = 0
-    wire_bytes_down: int = 0
-    cloud_compute_uj: float = 0.0
 
 
 class CloudInference:
@@ -58,7 +43,7 @@ class CloudInference:
         self._no_room = Seldom()
         self.under_way = 0  # requests that are not answered yet
         self.totals = CloudTotals()
-        self.metrics = CloudMetrics()
+        self.metrics = CloudMetrics(self.totals)
         self.tally = Tally()
         self._tracer = tracer
 
@@ -100,7 +85,7 @@ class CloudInference:
             timesteps=received.timesteps,
             queue_us=answer.queue_us,
             tail_us=answer.tail_us,
-            cloud_compute_uj=_tail_uj(model.bundle, received.timesteps),
+            cloud_compute_uj=model.tail_uj[received.timesteps - 1],
         )
 
     async def predict(
@@ -128,7 +113,7 @@ class CloudInference:
     def usual(self, model: ServedModel) -> Prediction:
         """What answers of all timesteps have in common."""
         timesteps = model.codec.shape.timesteps
-        return Prediction(timesteps=timesteps, cloud_compute_uj=_tail_uj(model.bundle, timesteps))
+        return Prediction(timesteps=timesteps, cloud_compute_uj=model.tail_uj[timesteps - 1])
 
     def _trace(self, received: Received, answer: TailAnswer) -> None:
         arrived = received.asked
@@ -140,7 +125,7 @@ class CloudInference:
 
     def log_answer(
         self,
-        bundle: Bundle,
+        model: ServedModel,
         request_id: str,
         received: Received,
         prediction: Prediction,
@@ -148,41 +133,37 @@ class CloudInference:
         wire_bytes_down: int,
     ) -> None:
         """One line for an answered request, and its part of the totals."""
+        payload_bytes, wire_bytes_up = received.payload_bytes, received.wire_bytes
+        compute_uj, enough = prediction.cloud_compute_uj, prediction.enough
+        queue_us, tail_us = prediction.queue_us, prediction.tail_us
+        confidence = prediction.chances[0] / CERTAIN
+        label = model.bundle.manifest.class_names[prediction.classes[0]]
         totals = self.totals
         totals.images += 1
-        totals.payload_bytes += received.payload_bytes
+        totals.payload_bytes += payload_bytes
         totals.message_bytes += received.message_bytes
-        totals.wire_bytes_up += received.wire_bytes
+        totals.wire_bytes_up += wire_bytes_up
         totals.wire_bytes_down += wire_bytes_down
-        totals.cloud_compute_uj += prediction.cloud_compute_uj
-        self.metrics.answered(received, prediction, wire_bytes_down=wire_bytes_down)
-        confidence = prediction.chances[0] / CERTAIN
-        label = bundle.manifest.class_names[prediction.classes[0]]
+        totals.cloud_compute_uj += compute_uj
+        self.metrics.answered(queue_us, tail_us, enough=enough)
+        client = current_client().name
         self.tally.answered(
-            Answered(
-                client=current_client().name,
-                label=label,
-                confidence=confidence,
-                payload_bytes=received.payload_bytes,
-                wire_bytes_up=received.wire_bytes,
-                queue_us=prediction.queue_us,
-                tail_us=prediction.tail_us,
-            )
+            Answered(client, label, confidence, payload_bytes, wire_bytes_up, queue_us, tail_us)
         )
         self._answered.say(
             request_id=request_id,
             label=label,
             confidence=round(confidence, 4),
-            timesteps=prediction.timesteps,
-            enough=prediction.enough,
-            payload_bytes=received.payload_bytes,
+            timesteps=received.timesteps,
+            enough=enough,
+            payload_bytes=payload_bytes,
             message_bytes=received.message_bytes,
-            wire_bytes_up=received.wire_bytes,
+            wire_bytes_up=wire_bytes_up,
             wire_bytes_down=wire_bytes_down,
-            cloud_compute_uj=round(prediction.cloud_compute_uj, 3),
-            queue_ms=prediction.queue_us / 1000,
-            tail_ms=prediction.tail_us / 1000,
-            model=bundle.model,
+            cloud_compute_uj=round(compute_uj, 3),
+            queue_ms=queue_us / 1000,
+            tail_ms=tail_us / 1000,
+            model=model.bundle.model,
         )
 
     def refuse(self, request_id: str, sequence: int, error: SpikeBottleNetError) -> Failure:
@@ -206,8 +187,3 @@ class CloudInference:
         self._answered.flush()
         sums = asdict(self.totals) | {"expired": self._worker.expired}
         log.info("totals", extra=fields(**sums, **ledger.reconcile()))
-
-
-def _tail_uj(bundle: Bundle, timesteps: int) -> float:
-    """Estimated energy of decoder and tail."""
-    return compute_uj(bundle.manifest.operations.tail_macs[timesteps - 1], 0)

@@ -1,9 +1,9 @@
 """What a cloud counts for Prometheus: the sums of its answers, and how it stands at a scrape."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from cloud_node.models import ServedModels
-from cloud_node.received import Received
 from cloud_node.tail_worker import TailWorker
 from spikebottlenet.metrics.families import (
     DURATION_BOUNDS,
@@ -16,7 +16,6 @@ from spikebottlenet.metrics.families import (
     Reading,
 )
 from spikebottlenet.metrics.standing import MODEL_LABELS, model_readings
-from spikebottlenet.rpc.v1.coinference_pb2 import Prediction
 
 _US_PER_S = 1e6
 _UJ_PER_J = 1e6
@@ -24,10 +23,23 @@ _BATCH_BOUNDS = (1, 2, 4, 8, 12, 16, 24, 32, 64, 128)
 _ESTIMATED = "estimated"
 
 
-class CloudMetrics:
-    """Counts of one cloud-node; written by the event loop alone."""
+@dataclass
+class CloudTotals:
+    """Sums over one process's life; wire bytes are answered images' shares by the framing model."""
 
-    def __init__(self) -> None:
+    images: int = 0
+    refused: int = 0
+    payload_bytes: int = 0
+    message_bytes: int = 0
+    wire_bytes_up: int = 0
+    wire_bytes_down: int = 0
+    cloud_compute_uj: float = 0.0
+
+
+class CloudMetrics:
+    """Counts of one cloud-node beside its totals; written by the event loop alone."""
+
+    def __init__(self, totals: CloudTotals) -> None:
         requests = Counter(
             "spikebottlenet_cloud_requests", "Images by gRPC status code.", ("code",)
         )
@@ -45,43 +57,53 @@ class CloudMetrics:
             "spikebottlenet_cloud_early_answers",
             "Images answered before all their timesteps had come.",
         )
-        payload = Counter("spikebottlenet_cloud_payload_bytes", "Spike frames of answered images.")
-        message = Counter("spikebottlenet_cloud_message_bytes", "Protobuf messages around them.")
-        wire = Counter(
-            "spikebottlenet_cloud_wire_bytes",
-            "Answered images' share of the wire, by the framing model; up is to the cloud.",
-            ("direction",),
-        )
-        energy = Counter(
-            "spikebottlenet_cloud_energy_joules",
-            "Energy of answered images by part: cloud_compute (decoder and tail).",
-            ("part", "method"),
-        )
-        self.families: list[Family] = [
-            *(requests, wait, tail, early, payload, message, wire, energy)
-        ]
+        self.families: list[Family] = [requests, wait, tail, early, *_of_totals(totals)]
         self._requests = requests
         self._answered = requests.of("OK")
         self._wait, self._tail, self._early = wait.of(), tail.of(), early.of()
-        self._payload, self._message = payload.of(), message.of()
-        self._wire_up, self._wire_down = wire.of("up"), wire.of("down")
-        self._compute = energy.of("cloud_compute", _ESTIMATED)
 
-    def answered(self, received: Received, prediction: Prediction, *, wire_bytes_down: int) -> None:
+    def answered(self, queue_us: int, tail_us: int, *, enough: bool) -> None:
         """Count one answered image."""
         self._answered.value += 1
-        self._wait.observe(prediction.queue_us / _US_PER_S)
-        self._tail.observe(prediction.tail_us / _US_PER_S)
-        self._early.value += prediction.enough
-        self._payload.value += received.payload_bytes
-        self._message.value += received.message_bytes
-        self._wire_up.value += received.wire_bytes
-        self._wire_down.value += wire_bytes_down
-        self._compute.value += prediction.cloud_compute_uj / _UJ_PER_J
+        self._wait.observe(queue_us / _US_PER_S)
+        self._tail.observe(tail_us / _US_PER_S)
+        self._early.value += enough
 
     def refused(self, code: str) -> None:
         """Count one image that got no answer, by the name of its status code."""
         self._requests.of(code).value += 1
+
+
+def _of_totals(totals: CloudTotals) -> list[Family]:
+    return [
+        ReadCounter(
+            "spikebottlenet_cloud_payload_bytes",
+            "Spike frames of answered images.",
+            lambda: [Reading(totals.payload_bytes)],
+        ),
+        ReadCounter(
+            "spikebottlenet_cloud_message_bytes",
+            "Protobuf messages around them.",
+            lambda: [Reading(totals.message_bytes)],
+        ),
+        ReadCounter(
+            "spikebottlenet_cloud_wire_bytes",
+            "Answered images' share of the wire, by the framing model; up is to the cloud.",
+            lambda: [
+                Reading(totals.wire_bytes_up, ("up",)),
+                Reading(totals.wire_bytes_down, ("down",)),
+            ],
+            ("direction",),
+        ),
+        ReadCounter(
+            "spikebottlenet_cloud_energy_joules",
+            "Energy of answered images by part: cloud_compute (decoder and tail).",
+            lambda: [
+                Reading(totals.cloud_compute_uj / _UJ_PER_J, ("cloud_compute", _ESTIMATED)),
+            ],
+            ("part", "method"),
+        ),
+    ]
 
 
 def cloud_families(models: ServedModels, worker: TailWorker) -> list[Family]:

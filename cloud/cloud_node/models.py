@@ -4,10 +4,12 @@ import asyncio
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from spikebottlenet.accounting.energy import compute_uj
 from spikebottlenet.bundle import Bundle, Half, open_bundle
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import ConfigError, ModelMismatchError
@@ -24,6 +26,11 @@ class ServedModel:
     bundle: Bundle
     codec: SpikeCodec
     tail: TailEngine
+
+    @cached_property
+    def tail_uj(self) -> tuple[float, ...]:
+        """Estimated energy of decoder and tail for 1, 2, ... timesteps, microjoules."""
+        return tuple(compute_uj(macs, 0) for macs in self.bundle.manifest.operations.tail_macs)
 
 
 @dataclass(frozen=True)

@@ -201,7 +201,7 @@ class Requests:
 
         def sent(wire_bytes: int) -> None:
             self._inference.log_answer(
-                self._model.bundle,
+                self._model,
                 f"{self._name}/{prediction.sequence}",
                 received,
                 prediction,

@@ -97,9 +97,7 @@ class CloudService(CoInferenceServicer):
             self._inference.refuse("infer", 0, error)
             raise
         wire_bytes = self._ledger.count_down(prediction.ByteSize())
-        self._inference.log_answer(
-            model.bundle, "infer", received, prediction, wire_bytes_down=wire_bytes
-        )
+        self._inference.log_answer(model, "infer", received, prediction, wire_bytes_down=wire_bytes)
         return prediction
 
     async def Stream(

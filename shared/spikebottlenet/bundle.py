@@ -218,7 +218,7 @@ class Bundle:
         """The manifest's fingerprint, hexadecimal."""
         return self.manifest.fingerprint
 
-    @property
+    @cached_property
     def model(self) -> str:
         """Name and short fingerprint, as records show it."""
         return f"{self.manifest.name}@{self.fingerprint[:12]}"
