@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cloud_node.job import Awaited, TailAnswer
 from cloud_node.received import Received
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import Asked, BatchLimits
+from cloud_node.waiting import BatchLimits
 from edge_node.head_worker import HeadWorker
 from edge_node.queue_ops import QueueOps
 from spikebottlenet.bundle import Bundle
@@ -46,6 +47,12 @@ class BrokenOnce:
         return np.full((spikes.shape[1], 3), 1 / 3, np.float32)
 
 
+async def ask(worker: TailWorker, tail: BrokenOnce, image: Received) -> TailAnswer:
+    job = Awaited(image, None)
+    worker.ask(tail, [job])
+    return await job.answer
+
+
 async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
     shape = SpikeShape(timesteps=2, channels=1, height=2, width=2)
     codec = SpikeCodec(shape, np.full(tuple(shape), 1 << 15, np.uint16))
@@ -54,8 +61,8 @@ async def test_a_tail_that_fails_costs_its_batch_and_no_other() -> None:
     tail = BrokenOnce()
     async with TailWorker(BatchLimits(max_batch=4, max_waiting=8)).running() as worker:
         with pytest.raises(OverloadedError, match="no such luck"):
-            await asyncio.gather(*worker.ask(tail, [Asked(image, None)]))  # type: ignore[arg-type]
-        (answer,) = await asyncio.gather(*worker.ask(tail, [Asked(image, None)]))  # type: ignore[arg-type]
+            await ask(worker, tail, image)
+        answer = await ask(worker, tail, image)
         assert len(answer.classes) == 3
         await worker.alive()
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 from cloud_node.answers import AnswerCache, RequestKey
+from cloud_node.job import Job, TailAnswer
 from cloud_node.received import Received
 from cloud_node.requests import Requests
-from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.accounting.wire import KernelCounters, Side, WireLedger
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import OverloadedError, UnavailableError
@@ -37,7 +37,7 @@ class Inference:
     def __init__(self) -> None:
         self.settings = SimpleNamespace(max_in_flight=PLACES)
         self.under_way = 0
-        self.asked: list[asyncio.Future[TailAnswer]] = []
+        self.asked: list[Job] = []
         self.refuses: Exception | None = None
         self.logged = 0
         self.fails_to_answer = False
@@ -45,16 +45,14 @@ class Inference:
     def usual(self, _: object) -> Prediction:
         return Prediction()
 
-    def ask(
-        self, _: object, asked: Sequence[Asked], **__: object
-    ) -> "list[asyncio.Future[TailAnswer]]":
+    def ask(self, _: object, jobs: Sequence[Job], **__: object) -> None:
         if self.refuses is not None:
             raise self.refuses
-        answers = [asyncio.get_running_loop().create_future() for _ in asked]
-        self.asked += answers
-        return answers
+        self.asked += jobs
 
-    def prediction(self, _: object, __: object, sequence: int, answer: TailAnswer) -> Prediction:
+    def prediction(
+        self, _: object, __: object, sequence: int, answer: TailAnswer, *, arrived: float
+    ) -> Prediction:
         return Prediction(sequence=sequence, classes=answer.classes)
 
     def refuse(self, _: str, sequence: int, error: Exception) -> Failure:
@@ -123,7 +121,7 @@ both = pytest.mark.parametrize("ordered", [False, True])
 async def test_what_is_answered_is_gone_without_a_collector_of_cycles(*, ordered: bool) -> None:
     async with stream(ordered=ordered) as s:
         gone = weakref.ref(await s.send(1))
-        s.inference.asked.pop().set_result(ANSWER)
+        s.inference.asked.pop().settle(ANSWER)
         gc.disable()
         try:
             assert list((await s.said()).prediction.classes) == [3]
@@ -140,7 +138,7 @@ async def test_a_request_above_its_clients_limit_is_refused(*, ordered: bool) ->
     async with stream(ordered=ordered, in_flight=1) as s:
         await s.send(1)
         await s.send(2)
-        s.inference.asked[0].set_result(ANSWER)
+        s.inference.asked[0].settle(ANSWER)
         said = [await s.said(), await s.said()]
         assert sorted(each.WhichOneof("response") for each in said) == ["failure", "prediction"]
 
@@ -158,7 +156,7 @@ async def test_a_tail_that_refuses_or_fails_costs_the_request_a_try(
         assert s.cache.get(RequestKey(STREAM, 1)) is None
     async with stream(ordered=ordered) as s:
         await s.send(1)
-        s.inference.asked[0].set_exception(error)
+        s.inference.asked[0].settle(error)
         assert await s.code() == wanted
         assert s.cache.get(RequestKey(STREAM, 1)) is None
 
@@ -167,7 +165,7 @@ async def test_a_tail_that_refuses_or_fails_costs_the_request_a_try(
 async def test_a_tail_that_stops_costs_the_request_a_try(*, ordered: bool) -> None:
     async with stream(ordered=ordered) as s:
         await s.send(1)
-        s.inference.asked[0].cancel()
+        s.inference.asked[0].settle(UnavailableError("the tail has stopped"))
         assert await s.code() == "UNAVAILABLE"
 
 
@@ -180,10 +178,9 @@ async def test_a_failure_that_cannot_even_be_said_holds_up_nobody() -> None:
         await s.requests.room()
         s.requests.repeat(1, known)
         s.inference.fails_to_answer = True
-        s.inference.asked[0].set_exception(UnavailableError("away"))
-        await asyncio.sleep(0)
+        s.inference.asked[0].settle(UnavailableError("away"))
         s.inference.fails_to_answer = False
-        s.inference.asked[1].set_result(ANSWER)
+        s.inference.asked[1].settle(ANSWER)
         said = [await s.said(), await s.said()]
         assert {each.WhichOneof("response") for each in said} == {"failure", "prediction"}
         assert s.cache.get(RequestKey(STREAM, 1)) is None
@@ -199,7 +196,7 @@ async def test_a_request_that_is_repeated_is_computed_once_and_answered_twice(
         assert known is not None
         await s.requests.room()
         s.requests.repeat(1, known)
-        s.inference.asked[0].set_result(ANSWER)
+        s.inference.asked[0].settle(ANSWER)
         said = [await s.said(), await s.said()]
         assert [each.prediction.sequence for each in said] == [1, 1]
         await s.requests.room()
@@ -213,8 +210,8 @@ async def test_what_an_ordered_stream_leaves_unanswered_may_be_sent_again() -> N
         for sequence in (1, 2, 3):
             await s.send(sequence)
         for number in (2, 1):
-            s.inference.asked[number].set_result(ANSWER)
-        s.inference.asked[0].set_exception(OverloadedError("full"))
+            s.inference.asked[number].settle(ANSWER)
+        s.inference.asked[0].settle(OverloadedError("full"))
         assert await s.code() == "RESOURCE_EXHAUSTED"
         assert [s.cache.get(RequestKey(STREAM, n)) for n in (1, 2, 3)] == [None] * 3
 
@@ -223,7 +220,7 @@ async def test_a_stream_that_was_closed_is_answered_into_the_cache_and_accounted
     one = Stream(ordered=False)
     await one.send(1)
     one.requests.out.close()
-    one.inference.asked[0].set_result(ANSWER)
+    one.inference.asked[0].settle(ANSWER)
     async with asyncio.timeout(5):
         await one.requests.all_answered()
     known = one.cache.get(RequestKey(STREAM, 1))
@@ -250,7 +247,7 @@ async def test_a_mistake_before_one_is_asked_for_costs_no_other(
             one.requests.start(sequence, Received(CODEC), None)
         await asyncio.sleep(0)
         assert len(one.inference.asked) == 1
-        one.inference.asked[0].set_result(ANSWER)
+        one.inference.asked[0].settle(ANSWER)
         assert await one.code() == "UNAVAILABLE"
         if not ordered:  # there the stream ends with a failure for now
             assert (await one.said()).prediction.sequence == 2

@@ -14,8 +14,9 @@ import pytest
 
 from cloud_node import waiting as waiting_module
 from cloud_node.batching import FairQueue, Sender
+from cloud_node.job import Awaited, Job
 from cloud_node.tail_worker import TailWorker
-from cloud_node.waiting import Asked, Batch, BatchLimits, Group, Job, TailAnswer, WaitingRoom
+from cloud_node.waiting import Batch, BatchLimits, Group, WaitingRoom
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
@@ -108,9 +109,9 @@ async def send(
     broken: bool = False,
     deadline_s: float | None = None,
 ) -> object:
-    asked = [Asked(Image(spikes, broken), deadline_s)]
-    (answer,) = worker.ask(tail, asked, sender=Sender(client))  # type: ignore[arg-type]
-    return await answer
+    job = Awaited(Image(spikes, broken), deadline_s)
+    worker.ask(tail, [job], sender=Sender(client))
+    return await job.answer
 
 
 class QuickTail:
@@ -131,8 +132,9 @@ class QuickTail:
 async def ask_one(
     worker: TailWorker, tail: QuickTail, deadline_s: float | None = None, *, alone: bool = True
 ) -> object:
-    (answer,) = worker.ask(tail, [Asked(Image(SPIKES), deadline_s)], alone=alone)  # type: ignore[arg-type]
-    return await answer
+    job = Awaited(Image(SPIKES), deadline_s)
+    worker.ask(tail, [job], alone=alone)
+    return await job.answer
 
 
 async def test_a_lone_image_runs_on_the_loop_once_it_is_known_to_be_soon_done() -> None:
@@ -273,16 +275,15 @@ async def test_what_is_past_its_deadline_is_counted_and_not_computed() -> None:
     assert tail.batches == [1]
 
 
-async def test_what_waits_at_the_end_is_cancelled() -> None:
+async def test_what_waits_at_the_end_is_told_so() -> None:
     tail = GatedTail()
     async with TailWorker(BatchLimits(max_batch=1)).running() as worker:
         first = await begin(worker, tail)
         left = asyncio.create_task(send(worker, tail))
         await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0.05, tail.gate.set)
-    assert (await asyncio.gather(left, return_exceptions=True))[0].__class__ is (
-        asyncio.CancelledError
-    )
+    with pytest.raises(UnavailableError, match="has stopped"):
+        await left
     await first
     with pytest.raises(RuntimeError):
         await worker.alive()
@@ -374,18 +375,17 @@ async def test_an_image_alone_has_every_thread_and_a_crowd_is_dealt_to_the_lanes
 
 async def test_a_streams_images_go_together() -> None:
     room, group = WaitingRoom(BatchLimits(max_batch=4, lanes=2)), Group(GatedTail(), 2, 8)
-    whose: dict[asyncio.Future[TailAnswer], str] = {}
+    whose: dict[Job, str] = {}
     for name in "abcd" * 4:
-        answer: asyncio.Future[TailAnswer] = asyncio.get_running_loop().create_future()
-        whose[answer] = name
-        waiting = Job(Image(SPIKES), 0.0, None, answer)
+        waiting = Awaited(Image(SPIKES), None)
+        whose[waiting] = name
         room.push(group, Sender("edge", name.encode()), waiting)
     taken: list[str] = []
     while len(room):
         both = [room.take(lane, now=0.0) for lane in range(2)]
         for lane, batch in enumerate(both):
             assert isinstance(batch, Batch)
-            taken.append("".join(whose[job.answer] for job in batch.jobs))
+            taken.append("".join(whose[job] for job in batch.jobs))
             room.ended(lane, batch, None)
     assert taken == ["aaaa", "bbbb", "cccc", "dddd"]
 

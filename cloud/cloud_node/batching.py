@@ -51,9 +51,9 @@ class _Turns(Generic[K]):
 
     A turn is of so many images, but what a queue gives as a whole is not parted: its next turn is
     shorter by what that was above. What is left of its turn to a queue that was emptied in it is
-    for its next images, which go before the others' too, until its place among those has passed.
-    So one that sends an image at a time waits no longer than one that sends many, and has no more
-    than they. Between two turns of the others new ones have so many and no more: those that come without
+    for its next images, which go before the others' too, until its place among those has passed. So
+    one that sends an image at a time waits no longer than one that sends many, and has no more than
+    they. Between two turns of the others new ones have so many and no more: those that come without
     end hold up nobody so.
 
     Source: the two lists and the deficits of FQ-CoDel (RFC 8290, section 4.2).

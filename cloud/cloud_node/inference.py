@@ -1,19 +1,17 @@
 """One image in the cloud: frames to a prediction, accounted and logged."""
 
-import asyncio
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from cloud_node.batching import Sender
+from cloud_node.job import Awaited, Job, TailAnswer
 from cloud_node.metrics import CloudMetrics, CloudTotals
 from cloud_node.models import ServedModel, ServedModels
 from cloud_node.received import Received
 from cloud_node.settings import CloudSettings
 from cloud_node.tails import Tails
 from cloud_node.tally import Answered, Tally
-from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import OverloadedError, SpikeBottleNetError
 from spikebottlenet.logs import Often, Seldom, fields
@@ -53,20 +51,25 @@ class CloudInference:
         return self._worker.waiting
 
     def ask(
-        self, model: ServedModel, asked: Sequence[Asked], *, stream: bytes = b""
-    ) -> "list[asyncio.Future[TailAnswer]]":
+        self, model: ServedModel, jobs: Sequence[Job], *, client: str, stream: bytes = b""
+    ) -> None:
         """Have a tail run on the timesteps that have come of each image, in the turn of client and
         stream.
-
-        A future raises SpikeBottleNetError: why it did not.
         """
-        sender = Sender(current_client().name, stream)
-        return self._worker.ask(model.tail, asked, sender=sender, alone=self.under_way == 1)
+        sender, alone = Sender(client, stream), self.under_way == 1
+        self._worker.ask(model.tail, jobs, sender=sender, alone=alone)
 
     def prediction(
-        self, model: ServedModel, received: Received, sequence: int, answer: TailAnswer
+        self,
+        model: ServedModel,
+        received: Received,
+        sequence: int,
+        answer: TailAnswer,
+        *,
+        arrived: float,
     ) -> Prediction:
-        """What the tail said, as a message.
+        """What the tail said of an image that waited from ``arrived`` (monotonic seconds) on, as a
+        message.
 
         Raises:
             SpikeBottleNetError: it said nothing.
@@ -77,7 +80,7 @@ class CloudInference:
                 f"the tail of {model.bundle.model} gave no numbers: check the bundle"
             )
         if received.traceparent:  # of an edge that traces
-            self._trace(received, answer)
+            self._trace(received, answer, arrived)
         return Prediction(
             sequence=sequence,
             classes=answer.classes,
@@ -103,10 +106,11 @@ class CloudInference:
             SpikeBottleNetError: why there is none.
         """
         self.under_way += 1
-        received.asked = time.monotonic()
+        job = Awaited(received, deadline_s)
         try:
-            (answer,) = self.ask(model, [Asked(received, deadline_s)], stream=stream)
-            return self.prediction(model, received, sequence, await answer)
+            self.ask(model, [job], client=current_client().name, stream=stream)
+            answer = await job.answer
+            return self.prediction(model, received, sequence, answer, arrived=job.arrived)
         finally:
             self.under_way -= 1
 
@@ -115,8 +119,7 @@ class CloudInference:
         timesteps = model.codec.shape.timesteps
         return Prediction(timesteps=timesteps, cloud_compute_uj=model.tail_uj[timesteps - 1])
 
-    def _trace(self, received: Received, answer: TailAnswer) -> None:
-        arrived = received.asked
+    def _trace(self, received: Received, answer: TailAnswer, arrived: float) -> None:
         began = arrived + answer.queue_us / 1e6
         span = self._tracer.begin("cloud.infer", received.traceparent, arrived)
         span.part("queue", arrived, began)
@@ -130,6 +133,7 @@ class CloudInference:
         received: Received,
         prediction: Prediction,
         *,
+        client: str,
         wire_bytes_down: int,
     ) -> None:
         """One line for an answered request, and its part of the totals."""
@@ -146,7 +150,6 @@ class CloudInference:
         totals.wire_bytes_down += wire_bytes_down
         totals.cloud_compute_uj += compute_uj
         self.metrics.answered(queue_us, tail_us, enough=enough)
-        client = current_client().name
         self.tally.answered(
             Answered(client, label, confidence, payload_bytes, wire_bytes_up, queue_us, tail_us)
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cloud_node.waiting import Spikes, decoded
+from cloud_node.job import Spikes, decoded
 from spikebottlenet.codec.frame import Frame
 from spikebottlenet.codec.spikes import SpikeCodec
 from spikebottlenet.errors import CorruptFrameError, RequestError
@@ -22,7 +22,6 @@ class Received:
         self.payload_bytes = 0
         self.message_bytes = 0
         self.wire_bytes = 0
-        self.asked = 0.0  # when a tail was asked, monotonic seconds
 
     def add(self, frame: bytes, *, context: bytes = b"") -> None:
         """Take a frame that carries on where the last one ended; it is decoded when needed.

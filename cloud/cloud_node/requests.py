@@ -8,20 +8,18 @@ which never reads holds ``max_in_flight`` answers and no more.
 
 import asyncio
 import logging
-import time
 import uuid
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Callable
 
 import grpc
 
 from cloud_node.answers import AnswerCache, RequestKey
 from cloud_node.inference import CloudInference
+from cloud_node.job import Job, Outcome, TailAnswer
 from cloud_node.models import ServedModel
 from cloud_node.ordering import Finish, Order, Turn, fails_for_now
 from cloud_node.outgoing import Departure, Outgoing
 from cloud_node.received import Received
-from cloud_node.waiting import Asked, TailAnswer
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import SpikeBottleNetError, UnavailableError
 from spikebottlenet.rpc.limits import current_client
@@ -39,14 +37,28 @@ _LOST = grpc.StatusCode.UNAVAILABLE.value[0]
 Answer = asyncio.Future[StreamResponse]
 
 
-class _Request(NamedTuple):
+class _Request(Job):
     """A whole image to be answered."""
 
-    key: RequestKey
-    received: Received
-    asked: Asked
-    turn: Turn
-    answer: Answer
+    __slots__ = ("_answered", "answer", "key", "received", "turn")
+
+    def __init__(
+        self,
+        key: RequestKey,
+        received: Received,
+        deadline_s: float | None,
+        turn: Turn,
+        answered: "Callable[[_Request, Outcome], None]",
+    ) -> None:
+        super().__init__(received, deadline_s)
+        self.key = key
+        self.received = received
+        self.turn = turn
+        self.answer: Answer = asyncio.get_running_loop().create_future()
+        self._answered = answered
+
+    def _told(self, outcome: Outcome) -> None:
+        self._answered(self, outcome)
 
 
 class Requests:
@@ -98,31 +110,25 @@ class Requests:
 
     def start(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Have a whole image answered in its turn; the caller has waited for :meth:`room`."""
-        loop, key = asyncio.get_running_loop(), self._key(sequence)
-        received.asked = time.monotonic()
-        asked = Asked(received, deadline_s)
-        request = _Request(key, received, asked, self._turn(), loop.create_future())
+        key = self._key(sequence)
+        request = _Request(key, received, deadline_s, self._turn(), self._answered)
         if not self._order.ended:
             self._cache.put(key, request.answer)
             self._unanswered[key] = request.answer
         if not self._come:  # what comes at the same time counts as under way, and is asked together
-            loop.call_soon(self._ask_all)
+            asyncio.get_running_loop().call_soon(self._ask_all)
         self._come.append(request)
 
     def _ask_all(self) -> None:
         come, self._come = self._come, []
         begun = [request for request in come if self._begins(request)]
         try:
-            asked = [request.asked for request in begun]
-            answers = self._inference.ask(self._model, asked, stream=self._stream_id)
+            client, stream = self._client.name, self._stream_id
+            self._inference.ask(self._model, begun, client=client, stream=stream)
         except Exception as error:
             said = _said_of(error)
             for request in begun:
-                self._client.end_request()
-                self._settle(request, said)
-        else:
-            for request, answer in zip(begun, answers, strict=True):
-                answer.add_done_callback(partial(self._answered, request))
+                request.settle(said)
 
     def _begins(self, request: _Request) -> bool:
         """Whether its client may have it answered now; else it is refused."""
@@ -133,18 +139,23 @@ class Requests:
             return False
         return True
 
-    def _answered(self, request: _Request, asked: "asyncio.Future[TailAnswer]") -> None:
+    def _answered(self, request: _Request, outcome: Outcome) -> None:
         self._client.end_request()
-        outcome: Prediction | SpikeBottleNetError
-        try:
-            outcome = self._inference.prediction(
-                self._model, request.received, request.key.sequence, asked.result()
-            )
-        except asyncio.CancelledError:
-            outcome = UnavailableError("the tail has stopped: send it to another cloud-node")
-        except Exception as error:
-            outcome = _said_of(error)
-        self._settle(request, outcome)
+        said: Prediction | SpikeBottleNetError
+        if isinstance(outcome, TailAnswer):
+            try:
+                said = self._inference.prediction(
+                    self._model,
+                    request.received,
+                    request.key.sequence,
+                    outcome,
+                    arrived=request.arrived,
+                )
+            except Exception as error:
+                said = _said_of(error)
+        else:
+            said = _said_of(outcome)
+        self._settle(request, said)
 
     def _settle(self, request: _Request, outcome: Prediction | SpikeBottleNetError) -> None:
         """Answer a request once its turn has come."""
@@ -205,6 +216,7 @@ class Requests:
                 f"{self._name}/{prediction.sequence}",
                 received,
                 prediction,
+                client=self._client.name,
                 wire_bytes_down=wire_bytes,
             )
 

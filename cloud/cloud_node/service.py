@@ -97,7 +97,14 @@ class CloudService(CoInferenceServicer):
             self._inference.refuse("infer", 0, error)
             raise
         wire_bytes = self._ledger.count_down(prediction.ByteSize())
-        self._inference.log_answer(model, "infer", received, prediction, wire_bytes_down=wire_bytes)
+        self._inference.log_answer(
+            model,
+            "infer",
+            received,
+            prediction,
+            client=current_client().name,
+            wire_bytes_down=wire_bytes,
+        )
         return prediction
 
     async def Stream(

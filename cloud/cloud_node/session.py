@@ -44,7 +44,9 @@ class Session:
         ledger: WireLedger,
     ) -> None:
         self.model = model
-        self._open = opening
+        # Of the Open what is asked for each image: a message's fields take longer to read.
+        self._brief, self._checked, self._ordered = opening.brief, opening.checked, opening.ordered
+        self._stream_id, self._deadline_ms = opening.stream_id, opening.deadline_ms
         self._inference = inference
         self._requests = requests
         self._ledger = ledger
@@ -72,10 +74,10 @@ class Session:
             max_in_flight=settings.max_in_flight,
             batch_bytes=min(BATCH_BYTES, settings.max_message_bytes),
         )
-        if self._open.brief:
+        if self._brief:
             accepted.usual.CopyFrom(self._inference.usual(self.model))
-            if self._open.checked:
-                with_check(accepted.usual, self._open.stream_id)
+            if self._checked:
+                with_check(accepted.usual, self._stream_id)
         yield StreamResponse(accepted=accepted)
         reading = asyncio.create_task(self._read(requests))
         try:
@@ -121,9 +123,9 @@ class Session:
                 f"batch of {message_bytes} bytes, wanted at most {BATCH_BYTES}: send smaller ones"
             )
         damage: CorruptFrameError | None = None
-        if self._open.checked:
+        if self._checked:
             try:
-                verify_check(batch, self._open.stream_id)
+                verify_check(batch, self._stream_id)
             except CorruptFrameError as error:
                 damage = error
         sizes = [request.ByteSize() for request in batch.requests]
@@ -141,40 +143,38 @@ class Session:
             await self._fail(0, damage, more=False)
 
     async def _take(self, chunk: StreamRequest, message_bytes: int, wire_bytes: int) -> None:
-        sequence = chunk.sequence
-        if self._open.ordered:
+        sequence, more = chunk.sequence, chunk.more
+        if self._ordered:
             self._check_order(sequence)
         if sequence in self._over:  # a late chunk
-            if not chunk.more:
+            if not more:
                 self._over.pop(sequence)
             return
         known = self._requests.known(sequence)
         if known is not None:
-            if chunk.more:
+            if more:
                 self._ignore_rest_of(sequence)
             await self._requests.room()
             self._requests.repeat(sequence, known)
             return
-        received = self._partial.get(sequence)
         try:
-            if received is None:
-                received = self._first_chunk(sequence)
-                received.traceparent = caller_context(chunk.traceparent)
+            received = self._partial.pop(sequence, None) or self._first_chunk(chunk)
             received.message_bytes += message_bytes
             received.wire_bytes += wire_bytes
-            received.add(chunk.frame, context=self._context(chunk))
-            if chunk.more and received.complete:
+            received.add(chunk.frame, context=self._context(sequence, more=more))
+            if more and received.complete:
                 raise RequestError("every timestep has come, yet more are said to follow")
         except SpikeBottleNetError as error:
-            await self._fail(sequence, error, more=chunk.more)
+            await self._fail(sequence, error, more=more)
             return
-        deadline_ms = chunk.deadline_ms or self._open.deadline_ms
+        deadline_ms = chunk.deadline_ms or self._deadline_ms
         deadline_s = deadline_ms / 1e3 if deadline_ms else None
-        if not chunk.more:
-            del self._partial[sequence]
+        if not more:
             await self._requests.room()
             self._requests.start(sequence, received, deadline_s)
-        elif self._inference.settings.enough_confidence < 1 and not self._open.ordered:
+            return
+        self._partial[sequence] = received
+        if self._inference.settings.enough_confidence < 1 and not self._ordered:
             await self._try_early(sequence, received, deadline_s)
 
     def _check_order(self, sequence: int) -> None:
@@ -185,20 +185,19 @@ class Session:
         if sequence != self._last:
             self._before, self._last = self._last, sequence
 
-    def _first_chunk(self, sequence: int) -> Received:
+    def _first_chunk(self, chunk: StreamRequest) -> Received:
         if len(self._partial) >= self._inference.settings.max_in_flight:
             raise OverloadedError(
                 f"{len(self._partial)} images are incomplete on this stream: end them first"
             )
-        received = self._partial[sequence] = Received(self.model.codec)
+        received = Received(self.model.codec)
+        received.traceparent = caller_context(chunk.traceparent)
         return received
 
-    def _context(self, chunk: StreamRequest) -> bytes:
-        if not self._open.checked:
+    def _context(self, sequence: int, *, more: bool) -> bytes:
+        if not self._checked:
             return b""
-        return frame_context(
-            self._open.stream_id, chunk.sequence, more=chunk.more, previous=self._before
-        )
+        return frame_context(self._stream_id, sequence, more=more, previous=self._before)
 
     async def _try_early(self, sequence: int, received: Received, deadline_s: float | None) -> None:
         """Answer from the timesteps so far if they are sure enough."""
@@ -208,7 +207,7 @@ class Session:
                 received,
                 sequence=sequence,
                 deadline_s=deadline_s,
-                stream=self._open.stream_id,
+                stream=self._stream_id,
             )
         except SpikeBottleNetError as error:
             await self._fail(sequence, error, more=True)

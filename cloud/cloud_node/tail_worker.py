@@ -18,24 +18,18 @@ import numpy as np
 
 from cloud_node.batching import Sender
 from cloud_node.cores import LaneCores
+from cloud_node.job import Image, Job, Outcome, Spikes, TailAnswer, decoded
 from cloud_node.waiting import (
-    Asked,
     Batch,
     BatchLimits,
     Group,
-    Image,
-    Job,
-    Spikes,
-    TailAnswer,
     WaitingRoom,
-    decoded,
     found_in,
 )
 from spikebottlenet.errors import (
     CorruptFrameError,
     DeadlineError,
     OverloadedError,
-    SpikeBottleNetError,
     UnavailableError,
 )
 from spikebottlenet.logs import fields
@@ -45,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _NOBODY = Sender("nobody")
 
-_Outcome = tuple[Job, TailAnswer | Exception]
+_Outcome = tuple[Job, Outcome]
 
 # Decodes images of one model, or says what is wrong with one.
 DecodeEach = Callable[[Sequence[Any]], Sequence[Spikes | CorruptFrameError]]
@@ -81,7 +75,7 @@ class TailWorker:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["TailWorker"]:
-        """Serve the queue until the block ends; what still waits then is cancelled."""
+        """Serve the queue until the block ends; what still waits then is told so."""
         self._loop = asyncio.get_running_loop()
         for lane in range(self._limits.lanes):
             thread = threading.Thread(target=self._work, args=(lane,), name="tail", daemon=True)
@@ -95,7 +89,7 @@ class TailWorker:
                 left = self._room.clear()
                 self._changed.notify_all()
             for job in left:
-                job.answer.cancel()
+                job.settle(_stopped())
             for thread in self._lanes:
                 await asyncio.to_thread(thread.join)
 
@@ -118,63 +112,57 @@ class TailWorker:
     def ask(
         self,
         tail: TailEngine,
-        asked: Sequence[Asked],
+        jobs: Sequence[Job],
         *,
         sender: Sender = _NOBODY,
         alone: bool = False,
-    ) -> "list[asyncio.Future[TailAnswer]]":
-        """The best classes of each image by a model's tail; it is decoded once admitted.
+    ) -> None:
+        """Have each image answered by a model's tail; it is decoded once admitted.
 
         One that is ``alone``, no other being under way, runs here and now if it is soon done: to a
         lane and back are two wake-ups, a tenth of the tail's time.
 
-        A future that is cancelled need not be computed any more. It raises:
+        A job may be told:
             OverloadedError: too many wait already, or the tail failed.
             CorruptFrameError: its spikes cannot be decoded.
-            DeadlineError: it could not be answered within ``deadline_s`` seconds.
+            DeadlineError: it could not be answered in time.
             UnavailableError: the worker has ended, or did before it was computed.
         """
-        loop, now = asyncio.get_running_loop(), time.monotonic()
-        jobs = [
-            Job(image, now, None if within_s is None else now + within_s, loop.create_future())
-            for image, within_s in asked
-        ]
-        refused: list[tuple[Job, SpikeBottleNetError]] = []
+        now = time.monotonic()
+        told: list[_Outcome] = []
         lone: tuple[Group, Job] | None = None
         with self._changed:
             for group, alike in _by_group(tail, jobs):
+                for job in alike:
+                    job.begin(now)
                 if self._ended:
-                    refused += [(job, _stopped()) for job in alike]
+                    told += [(job, _stopped()) for job in alike]
                 elif alone and self._room.takes_at_once(group, alike[0].deadline, now):
                     lone = group, alike[0]
                 else:
-                    refused += self._room.join(group, sender, alike, now)
+                    told += self._room.join(group, sender, alike, now)
                     self._changed.notify()
-        for job, error in refused:
-            job.answer.set_exception(error)
         if lone is not None:
-            self._answer_now(*lone)
-        return [job.answer for job in jobs]
+            told.append((lone[1], self._answer_now(*lone)))
+        for job, outcome in told:
+            job.settle(outcome)
 
-    def _answer_now(self, group: Group, job: Job) -> None:
+    def _answer_now(self, group: Group, job: Job) -> Outcome:
         spikes = decoded(job.image)
         if isinstance(spikes, CorruptFrameError):
-            job.answer.set_exception(spikes)
-            return
+            return spikes
         started = time.monotonic()
         try:
             rows = group.tail.classify(spikes[:, None], threads=self._threads)
             ((classes, chances),) = found_in(rows)
         except Exception as error:
             log.exception("tail failed", extra=fields(images=1))
-            job.answer.set_exception(OverloadedError(f"the tail failed: {error}"))
-            return
+            return OverloadedError(f"the tail failed: {error}")
         tail_s = time.monotonic() - started
         with self._changed:
             self._room.taken_at_once(group, tail_s)
             self.batches[1] = self.batches.get(1, 0) + 1
-        queue_us, tail_us = _us(started - job.arrived), _us(tail_s)
-        job.answer.set_result(TailAnswer(classes, chances, queue_us, tail_us, 1))
+        return TailAnswer(classes, chances, _us(started - job.arrived), _us(tail_s), 1)
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""
@@ -329,12 +317,10 @@ def _settle(
     dead: Exception | None,
 ) -> None:
     for job, outcome in outcomes:
-        if job.answer.done():  # whoever asked is gone
-            continue
-        if isinstance(outcome, Exception):
-            job.answer.set_exception(outcome)
-        else:
-            job.answer.set_result(outcome)
+        try:
+            job.settle(outcome)
+        except Exception:  # a mistake of ours costs no other its answer
+            log.exception("an image was not told what came of it")
     for ping in pings:
         if ping.done():
             continue

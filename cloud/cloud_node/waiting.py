@@ -8,25 +8,22 @@ is dealt evenly to the lanes that are free.
 The room keeps no clock and no lock: the caller has both.
 """
 
-import asyncio
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
-import numpy.typing as npt
 
 from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
 from cloud_node.cost import CostModel, Measured
-from spikebottlenet.errors import CorruptFrameError, OverloadedError
+from cloud_node.job import Job
+from spikebottlenet.errors import OverloadedError
 from spikebottlenet.rpc.chances import to_chances
 from spikebottlenet.runtime.scores import Probabilities, best_of_each
 from spikebottlenet.runtime.tail_engine import TailEngine
-
-Spikes = npt.NDArray[np.uint8]
 
 _SHORTEST_RETRY_S = 0.01
 _SOON_S = 0.005  # that the event loop can be without its turn
@@ -45,52 +42,8 @@ class BatchLimits:
     lanes: int = 1  # batches that run at once
 
 
-class Image(Protocol):
-    """An image's spikes, not yet decoded."""
-
-    @property
-    def timesteps(self) -> int:
-        """How many have come."""
-
-    @property
-    def spike_bytes(self) -> int:
-        """Bytes of its decoded spikes."""
-
-    def spikes(self) -> Spikes:
-        """Decode them, [t, C, H, W].
-
-        Raises:
-            CorruptFrameError: they cannot be.
-        """
-
-
-class Asked(NamedTuple):
-    """An image that is to go through a tail."""
-
-    image: Image
-    deadline_s: float | None  # from now on; None: whenever
-
-
-def decoded(image: Image) -> Spikes | CorruptFrameError:
-    """An image's spikes, or why it has none."""
-    try:
-        return image.spikes()
-    except CorruptFrameError as error:
-        return error
-
-
-class TailAnswer(NamedTuple):
-    """What the tail said of one image."""
-
-    classes: list[int]  # indices, the most probable first
-    chances: list[int]  # their probabilities as rpc.chances has them; [] if they are no numbers
-    queue_us: int  # waited, microseconds
-    tail_us: int  # of the batch, microseconds
-    batch: int  # images in it
-
-
 def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
-    """Classes and chances of each image [B, classes], as its :class:`TailAnswer` has them."""
+    """Classes and chances of each image [B, classes], as a :class:`TailAnswer` has them."""
     classes, best = best_of_each(probabilities)
     none = np.isnan(best[:, 0])  # all of an image's are numbers, or none, as a softmax makes them
     if none.any():
@@ -107,20 +60,6 @@ class Group(NamedTuple):
     tail: TailEngine
     timesteps: int
     image_bytes: int  # of an image's spikes
-
-
-class Job(NamedTuple):
-    """An image that waits."""
-
-    image: Image
-    arrived: float  # monotonic seconds
-    deadline: float | None  # monotonic seconds
-    answer: "asyncio.Future[TailAnswer]"
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether nobody waits for it any more."""
-        return self.answer.done()
 
 
 class Batch(NamedTuple):

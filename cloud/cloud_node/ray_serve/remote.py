@@ -1,6 +1,7 @@
 """Tails in other processes: an image goes to a replica, and to another if that one dies."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -10,13 +11,20 @@ from ray.exceptions import RayActorError, RayError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from cloud_node.batching import Sender
+from cloud_node.job import Image, Job, TailAnswer
 from cloud_node.models import ServedModel
 from cloud_node.ray_serve.replica import TailJob
-from cloud_node.waiting import Asked, Image, TailAnswer
 from spikebottlenet.bundle import Bundle
-from spikebottlenet.errors import DeadlineError, OverloadedError, UnavailableError
+from spikebottlenet.errors import (
+    DeadlineError,
+    OverloadedError,
+    SpikeBottleNetError,
+    UnavailableError,
+)
 from spikebottlenet.runtime.scores import Probabilities
 from spikebottlenet.runtime.tail_engine import TailEngine
+
+log = logging.getLogger(__name__)
 
 _PATIENCE_S = 30.0  # of an image without a deadline, while replicas die and start
 _PAUSE_S = 0.05
@@ -50,15 +58,24 @@ class RemoteTails:
         self._handle = handle  # of the deployment of TailReplica
         self.expired = 0
         self.waiting = 0  # images, for a replica or in one
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def ask(
-        self, tail: TailEngine, asked: Sequence[Asked], *, sender: Sender, alone: bool
-    ) -> "list[asyncio.Future[TailAnswer]]":
-        """The best classes of each image, as :meth:`classify` has them."""
-        return [
-            asyncio.ensure_future(self.classify(tail, image, deadline_s=deadline_s))
-            for image, deadline_s in asked
-        ]
+    def ask(self, tail: TailEngine, jobs: Sequence[Job], *, sender: Sender, alone: bool) -> None:
+        """Have each image answered as :meth:`classify` answers it."""
+        for job in jobs:
+            job.begin(time.monotonic())
+            task = asyncio.create_task(self._answer(tail, job))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, tail: TailEngine, job: Job) -> None:
+        try:
+            job.settle(await self.classify(tail, job.image, deadline_s=job.within_s))
+        except SpikeBottleNetError as error:
+            job.settle(error)
+        except Exception as error:
+            log.exception("replicas failed")
+            job.settle(OverloadedError(f"the tail failed: {error}", retry_after_s=_RETRY_S))
 
     async def classify(
         self, tail: TailEngine, image: Image, *, deadline_s: float | None

@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 from ray import serve
 
+from cloud_node.job import TailAnswer
 from cloud_node.models import load_model
 from cloud_node.ray_serve.settings import RaySettings
-from cloud_node.waiting import TailAnswer, found_in
+from cloud_node.waiting import found_in
 from spikebottlenet.bundle import bundle_folders
 
 _LEAST_WAIT_S = 0.001  # with none, Ray takes one image at a time, however many wait
