@@ -50,6 +50,30 @@ def test_a_stream_that_comes_passes_those_that_had_a_turn() -> None:
     assert [queue.pop().name for _ in range(4)] == ["a1", "c", "b1", "b1"]
 
 
+def test_what_a_stream_has_waiting_is_not_parted_for_the_end_of_a_turn() -> None:
+    queue = queued("a1", "a1", "a1", turn=4)
+    assert [queue.pop().name for _ in range(3)] == ["a1"] * 3  # one image of its turn is left
+    for name in ["b1"] * 12 + ["a1"] * 3:
+        queue.push(Sender(name[0]), Job(name))
+    assert [queue.pop().name for _ in range(7)] == ["b1"] * 4 + ["a1"] * 3
+    queue.push(Sender("a"), Job("a1"))  # and now it has had more than its turn
+    assert [queue.pop().name for _ in range(5)] == ["b1"] * 4 + ["a1"]
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=6), st.integers(1, 8))
+def test_those_that_always_have_some_waiting_have_as_much_as_each_other(
+    sends: list[int], turn: int
+) -> None:
+    queue: FairQueue[Job] = FairQueue(turn)
+    had: Counter[str] = Counter()
+    for _ in range(200):
+        for number, images in enumerate(sends):
+            while queue.held(f"{number}") < images:
+                queue.push(Sender(f"{number}"), Job(f"{number}"))
+        had[queue.pop().name] += 1
+    assert max(had.values()) - min(had[f"{number}"] for number in range(len(sends))) <= 2 * turn
+
+
 @pytest.mark.parametrize("busy", [1, 8, 32])
 def test_one_that_sends_an_image_at_a_time_has_as_many_and_waits_a_turn_at_most(busy: int) -> None:
     turn = 16

@@ -42,7 +42,6 @@ J = TypeVar("J", bound=Waiting)
 K = TypeVar("K", bound=Hashable)
 
 _NEW_TURNS = 32  # of those that come, between two turns of those that had one
-_NO_WORSE = 1.02  # an image's time in a batch that ends early, over that in a full one
 
 
 class _Turns(Generic[K]):
@@ -196,14 +195,6 @@ class FairQueue(Generic[J]):
         client.held += len(images)
         self._size += len(images)
 
-    def whole(self) -> int:
-        """How many images go next that are given as a whole, or are left of such.
-
-        Raises:
-            StopIteration: none waits.
-        """
-        return self._given().left
-
     def pop(self) -> J:
         """Take the image whose turn it is.
 
@@ -256,7 +247,7 @@ class FairQueue(Generic[J]):
             else:
                 own = mine + self._in_turns(turns, sender.stream, mine + 1, others)
         clients = _Others(len(self._clients) - (held > 0), self._size - held)
-        if not held + more and self._turns.goes_before(sender.client):
+        if held + more == 0 and self._turns.goes_before(sender.client):
             now = giving.left if giving is not None else 0
             return own + min(clients.images, self._turns.before_new(self._client_may_give, now))
         return own + self._in_turns(self._turns, sender.client, own + 1, clients)
@@ -306,26 +297,19 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
 
     A batch gets smaller, down to half of what could go, to meet its earliest deadline. An image
     that cannot be met even so is given up before it is computed, unless so many others are given up
-    that it can be met after all. Nor does a batch take a part of what is given as a whole if it is
-    half full and an image takes no longer so: a part more is a message more, there and back.
+    that it can be met after all.
     """
     plan: Plan[J] = Plan([], [])
     tight: list[J] = []  # would need a batch of less than half
     left: int | None = None  # that wait still and somebody waits for; counted for a deadline's sake
     soonest = math.inf
-    whole = 0  # images of one sender that follow
     while queue and len(plan.batch) < max_batch:
-        if not whole:
-            whole = queue.whole()
-            if _ends_before(whole, len(plan.batch), max_batch, cost):
-                break
         size = len(plan.batch) + 1
         if left is not None:
             least = (min(max_batch, len(plan.batch) + left) + 1) // 2
             if size > least and now + cost.batch_s(size) > soonest:
                 break
         job = queue.pop()
-        whole -= 1
         if job.abandoned:
             continue
         if left is not None:
@@ -347,13 +331,6 @@ def next_batch(queue: FairQueue[J], *, max_batch: int, cost: Cost, now: float) -
         else:
             plan.too_late.append(job)
     return plan
-
-
-def _ends_before(whole: int, images: int, max_batch: int, cost: Cost) -> bool:
-    """Whether a batch of so many images had better end before what would not fit into it."""
-    if images + whole <= max_batch or 2 * images < max_batch:
-        return False
-    return cost.batch_s(images) * max_batch <= _NO_WORSE * cost.batch_s(max_batch) * images
 
 
 def start_at(queue: FairQueue[J], *, max_batch: int, max_wait_s: float, cost: Cost) -> float:
