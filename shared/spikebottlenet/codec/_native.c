@@ -41,18 +41,21 @@ typedef struct {
     Py_ssize_t lanes;         /* of all blocks: where the logits of a place's channels are */
     Py_ssize_t *lane;         /* of each channel */
     Py_ssize_t limit;         /* largest place in the table */
-    int8_t *weights;          /* [T, colour, 2 C, 9, lanes], of a spike of that colour */
+    int16_t *weights;         /* [T, colour, 2 C, block, 9, BLOCK], of a spike of that colour */
     int16_t *bias;            /* [T, padded, lanes], the middle of the table added */
     uint32_t *silence;        /* by logit, of 2^24 */
     Py_ssize_t ranks[COLOURS + 1]; /* where each colour begins and the last one ends */
     Py_ssize_t *place;        /* of each rank, in the order of coding: white ones first */
-    Py_ssize_t *at;           /* of each rank, in the padded field */
+    Py_ssize_t *at;           /* where the logits of each rank are, in the padded field */
     Py_ssize_t around[FIELD]; /* from there to its neighbours */
 } Coder;
 
 typedef struct {
     int32_t rank, channel;
 } Spike;
+
+/* Logits or weights of a block: a register, by an extension that GCC and Clang have. */
+typedef int16_t Block __attribute__((vector_size(BLOCK * sizeof(int16_t))));
 
 /* Room for one image. */
 typedef struct {
@@ -95,40 +98,48 @@ begin_timestep(const Coder *self, Room *room, Py_ssize_t t)
         memcpy(room->next, (const char *)self->bias + (size_t)(t + 1) * logits, logits);
 }
 
+/* Let spikes of one place tell on the logits of one block there and around. */
 static inline void
-add_blocks(int16_t *restrict onto, const int8_t *restrict row, Py_ssize_t first, Py_ssize_t last)
+tell(const Coder *self, int16_t *onto, const int16_t *rows, Py_ssize_t stride, const Spike *spikes,
+     Py_ssize_t count)
 {
-    for (Py_ssize_t block = first; block < last; block++)
-        for (int i = 0; i < BLOCK; i++)
-            onto[block * BLOCK + i] = (int16_t)(onto[block * BLOCK + i] + row[block * BLOCK + i]);
+    Block sums[FIELD];
+    for (int field = 0; field < FIELD; field++)
+        memcpy(&sums[field], onto + self->around[field], sizeof(Block));
+    for (Py_ssize_t i = 0; i < count; i++) {
+        const int16_t *row = rows + spikes[i].channel * stride;
+        for (int field = 0; field < FIELD; field++, row += BLOCK) {
+            Block weights;
+            memcpy(&weights, row, sizeof(Block));
+            sums[field] += weights;
+        }
+    }
+    for (int field = 0; field < FIELD; field++)
+        memcpy(onto + self->around[field], &sums[field], sizeof(Block));
 }
 
-/* Let the spikes of one pass tell on the logits that depend on them. */
+/* Let the spikes of one pass tell on the logits that depend on them, place by place. */
 static void
 spread(const Coder *self, Room *room, Py_ssize_t t, Py_ssize_t h, int colour, Py_ssize_t count)
 {
-    Py_ssize_t lanes = self->lanes, blocks = lanes / BLOCK, stride = FIELD * lanes;
-    Py_ssize_t later = self->half[h].last; /* blocks of the later half */
+    Py_ssize_t blocks = self->lanes / BLOCK, stride = FIELD * self->lanes;
     Py_ssize_t of_timestep = COLOURS * 2 * self->channels * stride;
-    const int8_t *before = self->weights + t * of_timestep + colour * 2 * self->channels * stride;
-    const int8_t *now = before + self->channels * stride;
-    const int8_t *next = t + 1 < self->timesteps ? before + of_timestep : NULL;
-    for (Py_ssize_t i = 0; i < count; i++) {
-        Spike spike = room->spikes[i];
-        Py_ssize_t at = self->at[spike.rank];
-        const int8_t *rows = now + spike.channel * stride;
-        for (int field = 0; field < FIELD; field++) {
-            /* White ones tell their own half's black ones, which are at the odd places. */
-            Py_ssize_t first = colour == 0 && field % 2 ? self->half[h].first : later;
-            add_blocks(room->now + (at + self->around[field]) * lanes, rows + field * lanes, first,
-                       blocks);
-        }
-        if (next) {
-            rows = next + spike.channel * stride;
-            for (int field = 0; field < FIELD; field++)
-                add_blocks(room->next + (at + self->around[field]) * lanes, rows + field * lanes, 0,
-                           blocks);
-        }
+    const int16_t *before = self->weights + t * of_timestep + colour * 2 * self->channels * stride;
+    const int16_t *now = before + self->channels * stride;
+    const int16_t *next = t + 1 < self->timesteps ? before + of_timestep : NULL;
+    /* White ones tell on their own half's black ones, and all on the later half. */
+    Py_ssize_t first = colour == 0 ? self->half[h].first : self->half[h].last;
+    const Spike *spikes = room->spikes, *end = spikes + count;
+    for (Py_ssize_t here = 0; spikes < end; spikes += here) {
+        Py_ssize_t at = self->at[spikes->rank];
+        for (here = 1; spikes + here < end && spikes[here].rank == spikes->rank;)
+            here++;
+        for (Py_ssize_t block = first; block < blocks; block++)
+            tell(self, room->now + at + block * BLOCK, now + block * FIELD * BLOCK, stride, spikes,
+                 here);
+        for (Py_ssize_t block = 0; next && block < blocks; block++)
+            tell(self, room->next + at + block * BLOCK, next + block * FIELD * BLOCK, stride,
+                 spikes, here);
     }
 }
 
@@ -142,7 +153,7 @@ walk(const Coder *self, Room *room, Py_ssize_t timesteps, uint8_t *spikes, Visit
     /* In names of their own: a byte that is written might be any of theirs to a compiler. */
     const uint32_t *silence = self->silence;
     const Py_ssize_t *at = self->at, *place = self->place;
-    const Py_ssize_t area = self->area, lanes = self->lanes;
+    const Py_ssize_t area = self->area;
     const int limit = (int)self->limit;
     Spike *found = room->spikes;
     for (Py_ssize_t t = 0; t < timesteps; t++, spikes += self->channels * area) {
@@ -154,7 +165,7 @@ walk(const Coder *self, Room *room, Py_ssize_t timesteps, uint8_t *spikes, Visit
                 const Py_ssize_t end = self->ranks[colour + 1];
                 Py_ssize_t count = 0;
                 for (Py_ssize_t rank = self->ranks[colour]; rank < end; rank++) {
-                    const int16_t *logits = of_half + at[rank] * lanes;
+                    const int16_t *logits = of_half + at[rank];
                     uint8_t *site = spikes + place[rank] + half.start * area;
                     for (Py_ssize_t c = half.start; c < half.stop; c++, site += area) {
                         int logit = *logits++;
@@ -397,12 +408,12 @@ take_places(Coder *self)
             if ((y + x) % COLOURS != colour)
                 continue;
             self->place[rank] = place;
-            self->at[rank++] = (y + 1) * (width + 2) + x + 1;
+            self->at[rank++] = ((y + 1) * (width + 2) + x + 1) * self->lanes;
         }
     }
     self->ranks[COLOURS] = rank;
     for (int field = 0; field < FIELD; field++)
-        self->around[field] = (field / 3 - 1) * (width + 2) + field % 3 - 1;
+        self->around[field] = ((field / 3 - 1) * (width + 2) + field % 3 - 1) * self->lanes;
 }
 
 /* Each half has blocks of its own, so that a spike may tell on a half alone. */
@@ -441,10 +452,12 @@ take_weights(Coder *self, const int8_t *weights)
             for (int field = 0; field < FIELD; field++) {
                 int from = (colour + field) % COLOURS; /* odd places have the other colour */
                 for (Py_ssize_t input = 0; input < inputs; input++) {
-                    Py_ssize_t row = ((t * COLOURS + from) * inputs + input) * FIELD;
-                    int8_t *to = self->weights + (row + FIELD - 1 - field) * self->lanes;
-                    for (Py_ssize_t c = 0; c < channels; c++)
-                        to[self->lane[c]] = *weights++;
+                    Py_ssize_t row = ((t * COLOURS + from) * inputs + input) * FIELD * self->lanes;
+                    int16_t *to = self->weights + row + (FIELD - 1 - field) * BLOCK;
+                    for (Py_ssize_t c = 0; c < channels; c++) {
+                        Py_ssize_t lane = self->lane[c], block = lane / BLOCK;
+                        to[block * FIELD * BLOCK + lane % BLOCK] = *weights++;
+                    }
                 }
             }
 }
@@ -455,7 +468,7 @@ take_bias(Coder *self, const int16_t *bias)
     for (Py_ssize_t t = 0; t < self->timesteps; t++)
         for (Py_ssize_t c = 0; c < self->channels; c++)
             for (Py_ssize_t rank = 0; rank < self->area; rank++) {
-                Py_ssize_t to = (t * self->padded + self->at[rank]) * self->lanes + self->lane[c];
+                Py_ssize_t to = t * self->padded * self->lanes + self->at[rank] + self->lane[c];
                 Py_ssize_t from = (t * self->channels + c) * self->area + self->place[rank];
                 self->bias[to] = (int16_t)(bias[from] + self->limit / 2);
             }
@@ -476,7 +489,7 @@ take_memory(Coder *self)
 {
     size_t timesteps = (size_t)self->timesteps, channels = (size_t)self->channels;
     size_t area = (size_t)self->area, lanes = (size_t)self->lanes;
-    self->weights = calloc(timesteps * COLOURS * 2 * channels * FIELD, lanes);
+    self->weights = calloc(timesteps * COLOURS * 2 * channels * FIELD, lanes * sizeof(int16_t));
     self->bias = calloc(timesteps * (size_t)self->padded * lanes, sizeof(int16_t));
     self->silence = calloc((size_t)self->limit + 1, sizeof(uint32_t));
     self->lane = calloc(channels, sizeof(Py_ssize_t));
