@@ -20,6 +20,7 @@ from spikebottlenet.bench.load.samples import UNANSWERED, Samples
 from spikebottlenet.bench.load.schedule import Schedule, poisson_schedule
 from spikebottlenet.bench.load.unary_line import unary_line
 from spikebottlenet.errors import SpikeBottleNetError
+from spikebottlenet.rpc.poller import choose_poller
 
 READY = "ready"
 _GRAIN_S = 0.0005  # a shorter wait is not worth a timer
@@ -76,6 +77,7 @@ class _Log:
 
 def run_worker(aim: Aim, pace: Pace, index: int, pipe: Connection) -> None:
     """Connect, say so, wait for the start, run, and send an ``Outcome`` or an error back."""
+    choose_poller()  # as the edge-nodes have that this plays
     try:
         asyncio.run(_run(aim, pace, index, pipe))
     except SpikeBottleNetError as error:
