@@ -108,9 +108,9 @@ def test_those_that_come_without_end_hold_up_nobody_for_good() -> None:
     assert had > 4000 / 40
 
 
-@given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24))
+@given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24), st.integers(1, 30))
 def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
-    steps: list[Sender | None], late: Sender, turn: int
+    steps: list[Sender | None], late: Sender, turn: int, images: int
 ) -> None:
     queue: FairQueue[Job] = FairQueue(turn)
     waiting = 0
@@ -122,11 +122,14 @@ def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
             queue.pop()
             waiting -= 1
     assert len(queue) == len(list(queue)) == waiting
-    foretold = queue.ahead_of(late)
-    queue.push(late, Job("late"))
+    foretold = queue.ahead_of(late, images)
+    queue.push(late, *[Job("late")] * (images - 1))
+    if images > 1:
+        assert queue.ahead_of(late) == foretold
+    queue.push(late, Job("last"))
     order = [queue.pop().name for _ in range(len(queue))]
-    assert len(order) == waiting + 1
-    assert order.index("late") <= foretold
+    assert len(order) == waiting + images
+    assert order.index("last") <= foretold
 
 
 @given(st.lists(st.none() | senders, max_size=200), st.integers(1, 8))

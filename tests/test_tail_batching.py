@@ -228,6 +228,35 @@ async def test_a_full_queue_refuses_at_once_and_says_when_to_try_again() -> None
         await send(worker, tail, client="b")
 
 
+@pytest.mark.parametrize("timesteps", [[2] * 7, [2, 2, 2, 1, 2, 2, 2]])
+async def test_of_images_that_come_together_as_many_wait_as_may(timesteps: list[int]) -> None:
+    tail = GatedTail()
+    limits = BatchLimits(max_batch=2, max_waiting=4, max_queue_s=60, min_waiting=8)
+    async with TailWorker(limits).running() as worker:
+        first = await begin(worker, tail)
+        jobs = [Awaited(Image(SPIKES[:count]), None) for count in timesteps]
+        worker.ask(tail, jobs)
+        tail.gate.set()
+        told = await asyncio.gather(*(job.answer for job in jobs), return_exceptions=True)
+        await first
+    assert [isinstance(each, OverloadedError) for each in told] == [False] * 4 + [True] * 3
+
+
+async def test_one_that_cannot_be_told_keeps_no_other_from_it() -> None:
+    class Deaf(Awaited):
+        def _told(self, outcome: object) -> None:
+            raise ZeroDivisionError
+
+    tail = GatedTail()
+    async with TailWorker(BatchLimits(max_batch=4)).running() as worker:
+        first = await begin(worker, tail)
+        jobs = [Deaf(Image(SPIKES), None), Awaited(Image(SPIKES), None)]
+        worker.ask(tail, jobs)
+        tail.gate.set()
+        await asyncio.gather(first, jobs[1].answer)
+    assert tail.batches == [1, 2]
+
+
 async def test_a_queue_is_bounded_by_bytes_too() -> None:
     tail = GatedTail()
     limits = BatchLimits(max_batch=1, max_waiting_bytes=2 * SPIKES.nbytes)

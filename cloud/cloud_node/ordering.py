@@ -50,12 +50,14 @@ class Order:
         self.ordered = ordered
         self.ended = False  # by a failure for now, on an ordered stream
         self._turns: deque[Turn] = deque()  # that have not ended, where they are ordered
+        self._any = Turn(self)  # of all that are not
 
     def turn(self) -> Turn:
         """The next place."""
+        if not self.ordered:
+            return self._any
         turn = Turn(self)
-        if self.ordered:
-            self._turns.append(turn)
+        self._turns.append(turn)
         return turn
 
     def go_on(self) -> None:

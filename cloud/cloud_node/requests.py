@@ -81,7 +81,7 @@ class Requests:
         self.out = Outgoing(opening, ledger, inference.usual(model))
         self._credit = asyncio.Semaphore(inference.settings.max_in_flight)
         self._order = Order(ordered=opening.ordered)
-        self._unanswered: dict[RequestKey, Answer] = {}
+        self._unanswered: dict[RequestKey, Answer] = {}  # of an ordered stream
         self._come: list[_Request] = []  # and not asked yet
         self.under_way = 0  # whose turn has not ended
         self._idle = asyncio.Event()  # there are none
@@ -114,7 +114,8 @@ class Requests:
         request = _Request(key, received, deadline_s, self._turn(), self._answered)
         if not self._order.ended:
             self._cache.put(key, request.answer)
-            self._unanswered[key] = request.answer
+            if self._order.ordered:
+                self._unanswered[key] = request.answer
         if not self._come:  # what comes at the same time counts as under way, and is asked together
             asyncio.get_running_loop().call_soon(self._ask_all)
         self._come.append(request)
@@ -164,7 +165,8 @@ class Requests:
             answered: Prediction | SpikeBottleNetError = outcome
             if not in_turn and isinstance(outcome, Prediction):
                 answered = UnavailableError("one before it failed: send again from that one on")
-            self._unanswered.pop(request.key, None)
+            if self._order.ordered:
+                self._unanswered.pop(request.key, None)
             try:
                 if isinstance(answered, Prediction):
                     response = self._respond(request.received, answered)
