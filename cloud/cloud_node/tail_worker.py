@@ -128,7 +128,7 @@ class TailWorker:
             DeadlineError: it could not be answered in time.
             UnavailableError: the worker has ended, or did before it was computed.
         """
-        now = time.monotonic()
+        now, alone = time.monotonic(), alone and len(jobs) == 1
         told: list[_Outcome] = []
         lone: tuple[Group, Job] | None = None
         with self._changed:
