@@ -50,10 +50,10 @@ class Inference:
             raise self.refuses
         self.asked += jobs
 
-    def prediction(
-        self, _: object, __: object, sequence: int, answer: TailAnswer, *, arrived: float
-    ) -> Prediction:
-        return Prediction(sequence=sequence, classes=answer.classes)
+    def write(
+        self, prediction: Prediction, _: object, __: object, answer: TailAnswer, *, arrived: float
+    ) -> None:
+        prediction.classes.extend(answer.classes)
 
     def refuse(self, _: str, sequence: int, error: Exception) -> Failure:
         if self.fails_to_answer:

@@ -59,17 +59,17 @@ class CloudInference:
         sender, alone = Sender(client, stream), self.under_way == 1
         self._worker.ask(model.tail, jobs, sender=sender, alone=alone)
 
-    def prediction(
+    def write(
         self,
+        prediction: Prediction,
         model: ServedModel,
         received: Received,
-        sequence: int,
         answer: TailAnswer,
         *,
         arrived: float,
-    ) -> Prediction:
-        """What the tail said of an image that waited from ``arrived`` (monotonic seconds) on, as a
-        message.
+    ) -> None:
+        """Write what the tail said of an image, which waited from ``arrived`` (monotonic seconds)
+        on, into its message.
 
         Raises:
             SpikeBottleNetError: it said nothing.
@@ -81,15 +81,12 @@ class CloudInference:
             )
         if received.traceparent:  # of an edge that traces
             self._trace(received, answer, arrived)
-        return Prediction(
-            sequence=sequence,
-            classes=answer.classes,
-            chances=answer.chances,
-            timesteps=received.timesteps,
-            queue_us=answer.queue_us,
-            tail_us=answer.tail_us,
-            cloud_compute_uj=model.tail_uj[received.timesteps - 1],
-        )
+        prediction.classes.extend(answer.classes)
+        prediction.chances.extend(answer.chances)
+        prediction.timesteps = received.timesteps
+        prediction.queue_us = answer.queue_us
+        prediction.tail_us = answer.tail_us
+        prediction.cloud_compute_uj = model.tail_uj[received.timesteps - 1]
 
     async def predict(
         self,
@@ -109,8 +106,9 @@ class CloudInference:
         job = Awaited(received, deadline_s)
         try:
             self.ask(model, [job], client=current_client().name, stream=stream)
-            answer = await job.answer
-            return self.prediction(model, received, sequence, answer, arrived=job.arrived)
+            answer, prediction = await job.answer, Prediction(sequence=sequence)
+            self.write(prediction, model, received, answer, arrived=job.arrived)
+            return prediction
         finally:
             self.under_way -= 1
 

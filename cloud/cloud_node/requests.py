@@ -142,15 +142,14 @@ class Requests:
 
     def _answered(self, request: _Request, outcome: Outcome) -> None:
         self._client.end_request()
-        said: Prediction | SpikeBottleNetError
+        said: StreamResponse | SpikeBottleNetError
         if isinstance(outcome, TailAnswer):
             try:
-                said = self._inference.prediction(
-                    self._model,
-                    request.received,
-                    request.key.sequence,
-                    outcome,
-                    arrived=request.arrived,
+                said = StreamResponse()
+                prediction, received = said.prediction, request.received
+                prediction.sequence = request.key.sequence
+                self._inference.write(
+                    prediction, self._model, received, outcome, arrived=request.arrived
                 )
             except Exception as error:
                 said = _said_of(error)
@@ -158,18 +157,19 @@ class Requests:
             said = _said_of(outcome)
         self._settle(request, said)
 
-    def _settle(self, request: _Request, outcome: Prediction | SpikeBottleNetError) -> None:
+    def _settle(self, request: _Request, outcome: StreamResponse | SpikeBottleNetError) -> None:
         """Answer a request once its turn has come."""
 
         def give(in_turn: bool) -> StreamResponse:
-            answered: Prediction | SpikeBottleNetError = outcome
-            if not in_turn and isinstance(outcome, Prediction):
+            answered = outcome
+            if not in_turn and isinstance(outcome, StreamResponse):
                 answered = UnavailableError("one before it failed: send again from that one on")
             if self._order.ordered:
                 self._unanswered.pop(request.key, None)
             try:
-                if isinstance(answered, Prediction):
-                    response = self._respond(request.received, answered)
+                if isinstance(answered, StreamResponse):
+                    response = answered
+                    self._respond(request.received, response)
                 else:
                     self._cache.forget(request.key, request.answer)
                     response = self._refuse(request.key.sequence, answered, sent=in_turn)
@@ -207,12 +207,13 @@ class Requests:
         """Answer a request before all of it has come."""
         answer: Answer = asyncio.get_running_loop().create_future()
         self._cache.put(self._key(prediction.sequence), answer)
-        answer.set_result(self._respond(received, prediction))
-
-    def _respond(self, received: Received, prediction: Prediction) -> StreamResponse:
         response = StreamResponse(prediction=prediction)
+        self._respond(received, response)
+        answer.set_result(response)
 
+    def _respond(self, received: Received, response: StreamResponse) -> None:
         def sent(wire_bytes: int) -> None:
+            prediction = response.prediction
             self._inference.log_answer(
                 self._model,
                 f"{self._name}/{prediction.sequence}",
@@ -223,7 +224,6 @@ class Requests:
             )
 
         self.out.put(response, sent)
-        return response
 
     def _refuse(self, sequence: int, error: SpikeBottleNetError, *, sent: bool) -> StreamResponse:
         failure = self._inference.refuse(f"{self._name}/{sequence}", sequence, error)

@@ -12,18 +12,17 @@ from spikebottlenet.rpc.v1.coinference_pb2 import Prediction, StreamResponse
 
 def leave_out(response: StreamResponse, usual: Prediction) -> None:
     """Leave out the check, and what is as usual."""
-    match response.WhichOneof("response"):
-        case "prediction":
-            prediction = response.prediction
-            prediction.check = 0
-            if (prediction.timesteps, prediction.cloud_compute_uj) == (
-                usual.timesteps,
-                usual.cloud_compute_uj,
-            ):
-                prediction.timesteps = 0
-                prediction.cloud_compute_uj = 0
-        case "failure":
-            response.failure.check = 0
+    if response.HasField("prediction"):
+        prediction = response.prediction
+        prediction.check = 0
+        if (
+            prediction.timesteps == usual.timesteps
+            and prediction.cloud_compute_uj == usual.cloud_compute_uj
+        ):
+            prediction.timesteps = 0
+            prediction.cloud_compute_uj = 0
+    elif response.HasField("failure"):
+        response.failure.check = 0
 
 
 def leave_out_repeated(answers: Iterable[StreamResponse]) -> None:
