@@ -236,9 +236,10 @@ class Requests:
 
     def _turn(self) -> Turn:
         """A place among the answers; :meth:`_end` ends it."""
+        if not self.under_way:
+            self._idle.clear()
         self.under_way += 1
         self._inference.under_way += 1
-        self._idle.clear()
         return self._order.turn()
 
     def _end(self, turn: Turn, give: Finish) -> None:
