@@ -151,11 +151,13 @@ class _Whole(Generic[J]):
     left: int  # of them, to be given
 
 
-class _Others(NamedTuple):
+class _Others(NamedTuple, Generic[K]):
     """All queues but one."""
 
     waiting: int  # queues that are not empty
     images: int  # in them
+    giving: int  # of them that are being given
+    may_give: Callable[[K, int], int]  # each, where so many images of its turn are left, at most
 
 
 class FairQueue(Generic[J]):
@@ -234,23 +236,21 @@ class FairQueue(Generic[J]):
         """Images that go before the last of so many more of this sender's, at most: of those that
         wait, and of those that others will go on sending.
         """
-        giving, more = self._giving, images - 1
-        client, own, held = self._clients.get(sender.client), more, 0
+        client, own, held, more = self._clients.get(sender.client), images - 1, 0, images - 1
+        giving = self._giving.left if self._giving else 0
         if client is not None:
-            turns, mine = client.turns, client.of_stream(sender.stream)
-            held = client.held
-            others = _Others(len(client.streams) - (mine > 0), held - mine)
-            mine += more
-            if not mine and turns.goes_before(sender.stream):
-                now = giving.left if giving is not None and giving.client is client else 0
-                own = min(others.images, turns.before_new(partial(self._may_give, client), now))
-            else:
-                own = mine + self._in_turns(turns, sender.stream, mine + 1, others)
-        clients = _Others(len(self._clients) - (held > 0), self._size - held)
-        if held + more == 0 and self._turns.goes_before(sender.client):
-            now = giving.left if giving is not None else 0
-            return own + min(clients.images, self._turns.before_new(self._client_may_give, now))
-        return own + self._in_turns(self._turns, sender.client, own + 1, clients)
+            held, mine = client.held, client.of_stream(sender.stream)
+            streams = _Others(
+                len(client.streams) - (mine > 0),
+                held - mine,
+                giving if self._giving and self._giving.client is client else 0,
+                partial(self._may_give, client),
+            )
+            own += mine
+            own += self._before(client.turns, sender.stream, own, own + 1, streams)
+        others, waiting = len(self._clients) - (held > 0), self._size - held
+        clients = _Others(others, waiting, giving, self._client_may_give)
+        return own + self._before(self._turns, sender.client, held + more, own + 1, clients)
 
     def _may_give(self, client: _Client[J], stream: bytes, _: int) -> int:
         """Images of a stream in its turn, at most."""
@@ -262,12 +262,14 @@ class FairQueue(Generic[J]):
         more = self._turn - 1 if len(client.streams) > 1 else 0
         return min(client.held, max(left + more, self._turn))
 
-    def _in_turns(self, turns: _Turns[K], key: K, place: int, others: _Others) -> int:
-        """Images of others before one's image at that place (from 1), at most.
+    def _before(self, turns: _Turns[K], key: K, mine: int, place: int, others: _Others[K]) -> int:
+        """Images of others before one's image at that place (from 1), at most; it has ``mine``.
 
         All that had a turn of late are taken to go on sending: until the end of a long queue has
         its turn they have as many more.
         """
+        if not mine and turns.goes_before(key):
+            return min(others.images, turns.before_new(others.may_give, others.giving))
         # A turn may be shorter by what it has had of it, or by what the last one was longer.
         longer = self._turn - 1
         most = -(-(place + longer) // self._turn) + 1

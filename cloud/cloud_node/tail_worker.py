@@ -144,8 +144,7 @@ class TailWorker:
                     self._changed.notify()
         if lone is not None:
             told.append((lone[1], self._answer_now(*lone)))
-        for job, outcome in told:
-            job.settle(outcome)
+        _settle(told, (), None)
 
     def _answer_now(self, group: Group, job: Job) -> Outcome:
         spikes = decoded(job.image)
