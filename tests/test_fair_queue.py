@@ -110,12 +110,14 @@ def test_those_that_come_without_end_hold_up_nobody_for_good() -> None:
 
 @given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24), st.integers(1, 30))
 def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
-    steps: list[Sender | None], late: Sender, turn: int, images: int
+    steps: list[Sender | int | None], late: Sender, turn: int, images: int
 ) -> None:
     queue: FairQueue[Job] = FairQueue(turn)
     waiting = 0
     for step in steps:
-        if step is not None:
+        if isinstance(step, int):
+            queue.set_turn(step)
+        elif step is not None:
             queue.push(step, Job())
             waiting += 1
         elif waiting:

@@ -419,6 +419,22 @@ async def test_a_streams_images_go_together() -> None:
     assert taken == ["aaaa", "bbbb", "cccc", "dddd"]
 
 
+@pytest.mark.parametrize(("image_s", "then"), [(0.001, 8), (0.025, 4), (5.0, 1)])
+async def test_a_batch_takes_no_longer_than_is_wanted_but_for_a_single_image(
+    image_s: float, then: int
+) -> None:
+    room = WaitingRoom(BatchLimits(max_batch=8, max_batch_s=0.1))
+    group = Group(GatedTail(), 2, 8)
+    room.push(group, Sender("edge"), *[Awaited(Image(SPIKES), None) for _ in range(24)])
+    sizes: list[int] = []
+    for _ in range(2):  # what an image takes is not known before the first
+        batch = room.take(0, now=0.0)
+        assert isinstance(batch, Batch)
+        sizes.append(len(batch.jobs))
+        room.ended(0, batch, image_s * len(batch.jobs))
+    assert sizes == [8, then]
+
+
 async def test_a_policy_that_fails_leaves_nobody_without_an_answer(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -44,6 +44,13 @@ K = TypeVar("K", bound=Hashable)
 _NEW_TURNS = 32  # of those that come, between two turns of those that had one
 
 
+@dataclass
+class _Turn:
+    """What a turn is; it changes with what an image takes."""
+
+    images: int
+
+
 class _Turns(Generic[K]):
     """Whose turn it is among some queues: one that comes goes before those that had theirs, and
     then is one of them.
@@ -58,9 +65,8 @@ class _Turns(Generic[K]):
     Source: the two lists and the deficits of FQ-CoDel (RFC 8290, section 4.2).
     """
 
-    def __init__(self, turn: int) -> None:
+    def __init__(self, turn: _Turn) -> None:
         self._turn = turn
-        self._most_passed = _NEW_TURNS * turn
         self._new: OrderedDict[K, int] = OrderedDict()  # images left of its turn; none is empty
         self._old: OrderedDict[K, int] = OrderedDict()  # the same, 0 or less where it has had it
         self._now: K | None = None  # whose turn has begun
@@ -69,7 +75,7 @@ class _Turns(Generic[K]):
     def joins(self, key: K) -> None:
         """A queue has an image and had none."""
         if self.goes_before(key):
-            self._new[key] = self._old.pop(key, self._turn)
+            self._new[key] = self._old.pop(key, self._turn.images)
 
     def next(self, waits: Callable[[K], bool]) -> K:
         """Whose turn it is, of those for which ``waits`` is true.
@@ -80,13 +86,13 @@ class _Turns(Generic[K]):
         if self._now is not None:
             return self._now
         among = self._new
-        if not self._new or self._passed >= self._most_passed:
+        if not self._new or self._passed >= _NEW_TURNS * self._turn.images:
             while self._old and not waits(next(iter(self._old))):
                 self._old.popitem(last=False)
             among = self._old or self._new
         self._now = now = next(iter(among))
         if among[now] <= 0:
-            among[now] += self._turn
+            among[now] += self._turn.images
         return now
 
     def gives(self, key: K, images: int) -> None:
@@ -108,7 +114,7 @@ class _Turns(Generic[K]):
 
     def goes_before(self, key: K) -> bool:
         """Whether an image of this empty queue would go before those that had their turn."""
-        return self._old.get(key, self._turn) > 0
+        return self._old.get(key, self._turn.images) > 0
 
     def others(self, key: K) -> int:
         """How many have had a turn of late or wait for one, but this."""
@@ -122,9 +128,9 @@ class _Turns(Generic[K]):
         now = self._now
         if now is not None and self._old.get(now, 0) > 0:
             before += may_give(now, self._old[now])
-        most = self._most_passed
+        most = _NEW_TURNS * self._turn.images
         turns = (min(self._passed, most) + before) // most  # of the others, between theirs
-        return before + turns * (2 * self._turn - 1)
+        return before + turns * (2 * self._turn.images - 1)
 
 
 @dataclass
@@ -169,14 +175,18 @@ class FairQueue(Generic[J]):
     """
 
     def __init__(self, turn: int = 1) -> None:
-        self._turn = turn
+        self._turn = _Turn(turn)
         self._clients: dict[str, _Client[J]] = {}  # none is empty
-        self._turns: _Turns[str] = _Turns(turn)
+        self._turns: _Turns[str] = _Turns(self._turn)
         self._size = 0
         self._giving: _Whole[J] | None = None
 
     def __len__(self) -> int:
         return self._size
+
+    def set_turn(self, images: int) -> None:
+        """Have turns of so many images from now on."""
+        self._turn.images = images
 
     def held(self, client: str) -> int:
         """Images of this client that wait."""
@@ -218,7 +228,7 @@ class FairQueue(Generic[J]):
             client = self._clients[name]
             stream = client.turns.next(client.streams.__contains__)
             images = client.streams[stream]
-            self._giving = _Whole(name, client, stream, images, min(len(images), self._turn))
+            self._giving = _Whole(name, client, stream, images, min(len(images), self._turn.images))
             client.turns.gives(stream, self._giving.left)
             self._turns.gives(name, self._giving.left)
         return self._giving
@@ -252,15 +262,15 @@ class FairQueue(Generic[J]):
         clients = _Others(others, waiting, giving, self._client_may_give)
         return own + self._before(self._turns, sender.client, held + more, own + 1, clients)
 
-    def _may_give(self, client: _Client[J], stream: bytes, _: int) -> int:
-        """Images of a stream in its turn, at most."""
-        return min(client.of_stream(stream), self._turn)
+    def _may_give(self, client: _Client[J], stream: bytes, left: int) -> int:
+        """Images of a stream in a turn of which so many are left, at most."""
+        return min(client.of_stream(stream), max(left, self._turn.images))
 
     def _client_may_give(self, name: str, left: int) -> int:
         """Images of a client in a turn of which so many are left, at most."""
         client = self._clients[name]
-        more = self._turn - 1 if len(client.streams) > 1 else 0
-        return min(client.held, max(left + more, self._turn))
+        more = self._turn.images - 1 if len(client.streams) > 1 else 0
+        return min(client.held, max(left + more, self._turn.images))
 
     def _before(self, turns: _Turns[K], key: K, mine: int, place: int, others: _Others[K]) -> int:
         """Images of others before one's image at that place (from 1), at most; it has ``mine``.
@@ -271,9 +281,9 @@ class FairQueue(Generic[J]):
         if not mine and turns.goes_before(key):
             return min(others.images, turns.before_new(others.may_give, others.giving))
         # A turn may be shorter by what it has had of it, or by what the last one was longer.
-        longer = self._turn - 1
-        most = -(-(place + longer) // self._turn) + 1
-        there = min(others.images, others.waiting * (most * self._turn + longer))
+        turn, longer = self._turn.images, self._turn.images - 1
+        most = -(-(place + longer) // turn) + 1
+        there = min(others.images, others.waiting * (most * turn + longer))
         return max(there, others.waiting + turns.others(key) * (place - 1))
 
     def __iter__(self) -> Iterator[J]:

@@ -26,7 +26,15 @@ class CloudSettings(DaemonSettings):
         description="of the tail: float32, int8 (cpu), or auto: int8 where the bundle has it",
     )
     threads: int = Field(0, ge=0, description="threads of the tails on a cpu; 0: one a core")
-    max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")
+    max_batch: int = Field(32, ge=1, description="images that one pass of the tail takes at most")
+    # A batch that runs holds up whoever comes. Where a processor's core takes as long for an image
+    # whatever the batch, a larger one gains no more than fewer messages.
+    max_batch_ms: float = Field(
+        100.0,
+        ge=0,
+        description="and what its images take together, as estimated; a single one may take "
+        "longer; 0: any",
+    )
     max_in_flight: int = Field(
         32, ge=1, le=1024, description="images of one stream that may wait for their answer"
     )
@@ -36,8 +44,8 @@ class CloudSettings(DaemonSettings):
     max_waiting_bytes: int = Field(
         64 * 1024 * 1024, ge=1, description="bytes of spikes that may wait; more are refused"
     )
-    # A quarter of what an edge waits for the cloud unless told otherwise; about five full batches
-    # of the shipped model on two cores. A longer queue answers no more images, only later.
+    # A quarter of what an edge waits for the cloud unless told otherwise. A longer queue answers no
+    # more images, only later.
     max_queue_ms: float = Field(
         500.0,
         ge=0,
@@ -72,12 +80,13 @@ class CloudSettings(DaemonSettings):
         """How the tail batches."""
         return BatchLimits(
             max_batch=self.max_batch,
+            max_batch_s=self.max_batch_ms / 1000 or math.inf,
             max_waiting=self.max_waiting,
             max_waiting_bytes=self.max_waiting_bytes,
             max_queue_s=self.max_queue_ms / 1000 or math.inf,
             # What one stream was told it may send is not refused to it when it is alone, however
             # slow the machine; and a batch that can run is followed by one that can.
-            min_waiting=max(self.max_in_flight, 2 * self.max_batch),
+            min_waiting=max(self.max_in_flight, self.max_batch),
             max_wait_s=self.max_wait_ms / 1000,
             lanes=self.tail_threads if self.device == "cpu" else 1,
         )

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
-from cloud_node.cost import CostModel, Measured
+from cloud_node.cost import Cost, CostModel, Measured
 from cloud_node.job import Job
 from spikebottlenet.errors import OverloadedError
 from spikebottlenet.rpc.chances import to_chances
@@ -34,6 +34,7 @@ class BatchLimits:
     """How batches are made, and how much may wait for one."""
 
     max_batch: int = 16
+    max_batch_s: float = math.inf  # that its images take together; one image may take longer
     max_waiting: int = 512  # images
     max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
     max_queue_s: float = 0.5  # estimated wait above which an image is refused
@@ -154,13 +155,21 @@ class WaitingRoom:
         queue = self._queues.get(group)
         ahead = queue.ahead_of(sender, images) if queue else images - 1
         others = len(self._queues) - (queue is not None)
-        batches = ahead // self._limits.max_batch + 1  # groups take turns
+        cost = self._cost(group, alone=lanes == 1).cost
+        most = self._most(cost)
+        batches = ahead // most + 1  # groups take turns
         ahead += min(waiting - len(queue or ()), others * batches * self._limits.max_batch)
         ends = [max(0.0, running.until - now) for running in self._running.values()]
         free_in_s = min(ends) if len(ends) >= lanes else 0.0
-        cost = self._cost(group, alone=lanes == 1).cost
         share = -(-(ahead + 1) // lanes)
-        return free_in_s + cost.queue_s(share, self._limits.max_batch), ahead
+        return free_in_s + cost.queue_s(share, most), ahead
+
+    def _most(self, cost: Cost) -> int:
+        """Images of a batch, at most."""
+        most, longest_s = self._limits.max_batch, self._limits.max_batch_s
+        if cost.image_s * most <= longest_s:
+            return most
+        return max(1, int(longest_s / cost.image_s))
 
     def takes_at_once(self, group: Group, deadline: float | None, now: float) -> bool:
         """Whether an image that comes now has nothing beside it, and is so soon done that the
@@ -179,7 +188,8 @@ class WaitingRoom:
         """Put images behind their sender's others."""
         queue = self._queues.get(group)
         if queue is None:
-            queue = self._queues[group] = FairQueue(self._limits.max_batch)
+            cost = self._cost(group, alone=self._limits.lanes == 1).cost
+            queue = self._queues[group] = FairQueue(self._most(cost))
         queue.push(sender, *jobs)
 
     def take(self, lane: int, now: float) -> Batch | float:
@@ -190,12 +200,12 @@ class WaitingRoom:
         alone = limits.lanes == 1 or (not self._running and len(self) == 1)
         share = limits.lanes - len(self._running)
         for group, queue in self._queues.items():
-            size = min(limits.max_batch, -(-len(queue) // share))
             cost = self._cost(group, alone=alone).cost
-            begins = start_at(
-                queue, max_batch=limits.max_batch, max_wait_s=limits.max_wait_s, cost=cost
-            )
+            most = self._most(cost)
+            size = min(most, -(-len(queue) // share))
+            begins = start_at(queue, max_batch=most, max_wait_s=limits.max_wait_s, cost=cost)
             if begins <= now:
+                queue.set_turn(most)
                 return self._taken(lane, group, queue, size=size, alone=alone, now=now)
             soonest = min(soonest, begins - now)
         return soonest
