@@ -169,8 +169,8 @@ class _Others(NamedTuple, Generic[K]):
 class FairQueue(Generic[J]):
     """Images of one group; clients take turns of ``turn`` images, and so do the streams of each.
 
-    What goes through together of one stream is answered in one message. So a turn may be as long as
-    a batch, and what a stream has waiting when its turn comes is given as a whole, up to a turn's
+    What goes through together of one stream is answered in one message. So a turn may be
+    of many, and what a stream has waiting when its turn comes is given as a whole, up to a turn's
     images: one that waits for its next turn has had a turn's images of late.
     """
 

@@ -55,6 +55,13 @@ def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
     return list(zip(classes.tolist(), chances, strict=True))
 
 
+def _turn_of(most: int) -> int:
+    """Images of a turn where a batch has so many at most: half of them, so that a stream shares a
+    batch with another that waits, and turns do not get longer with larger batches.
+    """
+    return (most + 1) // 2
+
+
 class Group(NamedTuple):
     """What can go through together."""
 
@@ -189,7 +196,7 @@ class WaitingRoom:
         queue = self._queues.get(group)
         if queue is None:
             cost = self._cost(group, alone=self._limits.lanes == 1).cost
-            queue = self._queues[group] = FairQueue(self._most(cost))
+            queue = self._queues[group] = FairQueue(_turn_of(self._most(cost)))
         queue.push(sender, *jobs)
 
     def take(self, lane: int, now: float) -> Batch | float:
@@ -205,7 +212,7 @@ class WaitingRoom:
             size = min(most, -(-len(queue) // share))
             begins = start_at(queue, max_batch=most, max_wait_s=limits.max_wait_s, cost=cost)
             if begins <= now:
-                queue.set_turn(most)
+                queue.set_turn(_turn_of(most))
                 return self._taken(lane, group, queue, size=size, alone=alone, now=now)
             soonest = min(soonest, begins - now)
         return soonest
