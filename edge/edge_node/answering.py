@@ -9,16 +9,16 @@ from edge_node.head_worker import EncodedImage, HeadWorker
 from edge_node.models import ServedModel, ServedModels
 from edge_node.record import (
     Answer,
+    Draft,
+    Reply,
     Sending,
     cloud_answer,
     edge_exit_answer,
-    make_record,
     stored_answer,
 )
 from edge_node.settings import EdgeSettings
 from edge_node.store import Store
 from spikebottlenet.accounting.energy import RADIO_PROFILES
-from spikebottlenet.accounting.record import InferenceRecord
 from spikebottlenet.errors import (
     ModelMismatchError,
     OverloadedError,
@@ -50,9 +50,9 @@ class Wanted(NamedTuple):
 
 
 class Answered(NamedTuple):
-    """A record, why it is not the cloud's if it is not, and what it was made from."""
+    """A reply, why it is not the cloud's if it is not, and what it was made from."""
 
-    record: InferenceRecord
+    reply: Reply
     cloud_missing: str
     encoded: EncodedImage
     model: ServedModel
@@ -99,19 +99,15 @@ class Answering:
                 model.head, wanted.image, deadline=wanted.deadline, alone=alone
             )
             _trace_stages(wanted.span, encoded)
-            outcome = await self._decide(model, encoded, wanted)
+            draft = Draft(model.bundle, self._radio, encoded)
+            outcome = await self._decide(model, encoded, wanted, draft)
             total_ms = 1e3 * (time.monotonic() - wanted.arrived)
-            record = make_record(
-                model.bundle,
-                self._radio,
-                encoded,
-                outcome.sending,
-                outcome.answer,
-                total_ms=total_ms,
-            )
-        return Answered(record, outcome.cloud_missing, encoded, model)
+            reply = draft.reply(outcome.answer, outcome.sending, total_ms=total_ms)
+        return Answered(reply, outcome.cloud_missing, encoded, model)
 
-    async def _decide(self, model: ServedModel, encoded: EncodedImage, wanted: Wanted) -> _Outcome:
+    async def _decide(
+        self, model: ServedModel, encoded: EncodedImage, wanted: Wanted, draft: Draft
+    ) -> _Outcome:
         if wanted.store:
             sequence = await self._store.accept(wanted.key, encoded.frame, model.bundle)
             return self._by_exit(model, encoded, self._stored(sequence), "stored for delivery")
@@ -119,14 +115,16 @@ class Answering:
             kept = await self._try_store(model, encoded, wanted)
             if kept is not None:
                 return await self._wait_for_delivery(kept, model, encoded, wanted)
-        live = await self._live(model, encoded, wanted)
+        live = await self._live(model, encoded, wanted, draft)
         if live.cloud_missing and self._settings.store == "on_failure":
             kept = await self._try_store(model, encoded, wanted)
             if kept is not None:
                 return live._replace(sending=self._stored(kept))
         return live
 
-    async def _live(self, model: ServedModel, encoded: EncodedImage, wanted: Wanted) -> _Outcome:
+    async def _live(
+        self, model: ServedModel, encoded: EncodedImage, wanted: Wanted, draft: Draft
+    ) -> _Outcome:
         latest = _latest(wanted)
         if self._settings.store == "on_failure":  # there is a disk to be written yet
             latest -= min(_RESERVE * (latest - wanted.arrived), _MAX_RESERVE_S)
@@ -136,7 +134,7 @@ class Answering:
         sent = time.monotonic()
         missing = ""
         try:
-            prediction = await model.link.infer(exchange)
+            prediction = await model.link.infer(exchange, meanwhile=draft.begin)
             if max(prediction.classes) >= len(model.bundle.manifest.class_names):
                 raise UnavailableError("the cloud's answer is of another model's classes")
             if max(prediction.chances) > CERTAIN:

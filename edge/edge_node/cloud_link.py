@@ -151,8 +151,8 @@ class CloudLink:
         request = bound_request(self._stream_id, self._sequence, frame, traceparent=traceparent)
         return Exchange(self._sequence, f"{self.name}/{self._sequence}", request, deadline)
 
-    async def infer(self, exchange: Exchange) -> Prediction:
-        """Send a request and wait for its answer.
+    async def infer(self, exchange: Exchange, *, meanwhile: Callable[[], object]) -> Prediction:
+        """Send a request and wait for its answer; once it is on its way ``meanwhile`` is called.
 
         Raises:
             UnavailableError: the link is down.
@@ -168,9 +168,11 @@ class CloudLink:
             async with asyncio.timeout(max(0.0, exchange.deadline - began)), self._credit:
                 if self._state is _State.DOWN:
                     raise _its_own(self._failure)
-                answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+                loop = asyncio.get_running_loop()
+                answer: asyncio.Future[Prediction] = loop.create_future()
                 self._pending[exchange.sequence] = _Pending(exchange, answer)
                 self._put(exchange.sequence)
+                loop.call_soon(meanwhile)
                 return await answer
         except TimeoutError:
             waited = time.monotonic() - began

@@ -111,7 +111,7 @@ def view(answered: Answered) -> dict[str, object]:
     spikes = answered.encoded.spikes[:, 0]
     pixels = answered.encoded.pixels
     return {
-        "record": answered.record.as_json(),
+        "record": answered.reply.record().as_json(),
         "cloud_missing": answered.cloud_missing,
         "spikes": {"shape": list(spikes.shape), "bits": _base64(np.packbits(spikes).tobytes())},
         "seen": {"side": len(pixels), "rgb": _base64(in_colour(pixels).tobytes())},

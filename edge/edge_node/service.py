@@ -14,6 +14,7 @@ import grpc.aio
 from edge_node.answering import Answered, Answering, Wanted
 from edge_node.metrics import EdgeMetrics
 from edge_node.queue_rows import State
+from edge_node.record import Reply
 from edge_node.results import pack_result
 from edge_node.settings import EdgeSettings
 from edge_node.store import Store
@@ -27,7 +28,6 @@ from spikebottlenet.errors import (
 )
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.limits import current_client
-from spikebottlenet.rpc.records import pack_record
 from spikebottlenet.rpc.status import code_number, retry_after_ms, status_code
 from spikebottlenet.rpc.v1.edge_pb2 import (
     ClassifyFailure,
@@ -90,7 +90,7 @@ class EdgeService(EdgeInferenceServicer):
     async def Classify(self, request: ClassifyRequest | None, context: Context) -> RecordMessage:
         """Answer one image."""
         until = _monotonic_end(context)
-        return pack_record((await self.classify(request, time.monotonic(), until)).record)
+        return (await self.classify(request, time.monotonic(), until)).reply.message
 
     async def ClassifyStream(
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
@@ -141,8 +141,8 @@ class EdgeService(EdgeInferenceServicer):
         sequence = 0 if request is None else request.sequence
         try:
             with current_client().request():
-                record = pack_record((await self.classify(request, arrived, until)).record)
-            return ClassifyResponse(sequence=sequence, record=record)
+                answered = await self.classify(request, arrived, until)
+            return ClassifyResponse(sequence=sequence, record=answered.reply.message)
         except SpikeBottleNetError as error:
             failure = ClassifyFailure(
                 code=code_number(error),
@@ -207,13 +207,14 @@ class EdgeService(EdgeInferenceServicer):
             span.end(code=_CANCELLED)
             log.info("cancelled", extra=fields(code=_CANCELLED))
             raise
-        record = answered.record
-        span.end(code="OK", source=record.source.value, model=record.model)
+        reply = answered.reply
+        span.end(code="OK", source=reply.source.value, model=answered.model.bundle.model)
         # It is counted, and its line written, while the answer is on its way.
-        asyncio.get_running_loop().call_soon(self._account, record, answered.cloud_missing)
+        asyncio.get_running_loop().call_soon(self._account, reply, answered.cloud_missing)
         return answered
 
-    def _account(self, record: InferenceRecord, cloud_missing: str) -> None:
+    def _account(self, reply: Reply, cloud_missing: str) -> None:
+        record = reply.record()
         self.totals.add(record)
         self._metrics.answered(record)
         self.recent.append(record)

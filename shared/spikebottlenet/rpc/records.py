@@ -1,6 +1,8 @@
 """Inference records to and from their protobuf message."""
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 from spikebottlenet.accounting.record import InferenceRecord, LabelScore, LatencyMs, Source
 from spikebottlenet.rpc.v1 import edge_pb2
@@ -16,19 +18,21 @@ _OWN_FORM = {"top5", "source", "latency_ms"}  # the other fields are the same on
 _SAME = tuple(f.name for f in fields(InferenceRecord) if f.name not in _OWN_FORM)
 
 
-def pack_record(record: InferenceRecord) -> edge_pb2.InferenceRecord:
-    """The message of a record."""
-    return edge_pb2.InferenceRecord(
-        **{name: getattr(record, name) for name in _SAME},
-        top5=[
-            edge_pb2.ClassScore(label=score.label, probability=score.probability)
-            for score in record.top5
-        ],
-        source=_TO_MESSAGE[record.source],
-        latency=edge_pb2.Latency(
-            **{f"{stage}_ms": getattr(record.latency_ms, stage) for stage in _STAGES}
-        ),
-    )
+def pack_record(message: edge_pb2.InferenceRecord, known: Mapping[str, Any]) -> None:
+    """Put fields of a record into its message, one after another as they are known."""
+    for name, value in known.items():
+        match name:
+            case "top5":
+                for score in value:
+                    message.top5.add(label=score.label, probability=score.probability)
+            case "source":
+                message.source = _TO_MESSAGE[value]
+            case "latency_ms":
+                latency = message.latency
+                for stage in _STAGES:
+                    setattr(latency, f"{stage}_ms", getattr(value, stage))
+            case _:
+                setattr(message, name, value)
 
 
 def unpack_record(message: edge_pb2.InferenceRecord) -> InferenceRecord:
