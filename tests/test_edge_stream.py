@@ -1,6 +1,7 @@
 """A client's stream to an edge-node, as the edge-node stops."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,7 +9,7 @@ from edge_node.metrics import EdgeMetrics
 from edge_node.service import _STREAM_WINDOW, EdgeService
 from edge_node.settings import EdgeSettings
 from spikebottlenet.errors import OverloadedError
-from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest
+from spikebottlenet.rpc.v1.edge_pb2 import ClassifyRequest, ClassifyResponse
 from spikebottlenet.tracing import NO_TRACES
 
 
@@ -26,8 +27,19 @@ class Slow:
 
 
 class Context:
+    """A call's, whose client reads so many answers."""
+
+    def __init__(self, reads: float = math.inf) -> None:
+        self.written: list[int] = []
+        self._reads = reads
+
     def time_remaining(self) -> None:
         return None
+
+    async def write(self, answer: ClassifyResponse) -> None:
+        if len(self.written) >= self._reads:
+            await asyncio.Event().wait()
+        self.written.append(answer.sequence)
 
 
 class Client:
@@ -46,8 +58,8 @@ class Client:
 
 async def sequences(service: EdgeService, client: Client) -> list[int]:
     context: Any = Context()
-    answers = service.ClassifyStream(client.requests(), context)
-    return [answer.sequence async for answer in answers]
+    await service.ClassifyStream(client.requests(), context)
+    return list(context.written)
 
 
 async def settled() -> None:
@@ -79,11 +91,14 @@ async def test_a_client_that_never_reads_and_goes_leaves_nothing_behind() -> Non
     slow, client = Slow(), Client(3 * _STREAM_WINDOW)
     slow.go_on.set()
     service = EdgeService(slow, EdgeSettings(), None, EdgeMetrics(), NO_TRACES)  # type: ignore[arg-type]
-    context: Any = Context()
-    answers = service.ClassifyStream(client.requests(), context)
-    await anext(answers)
+    context: Any = Context(reads=1)
+    call = asyncio.create_task(service.ClassifyStream(client.requests(), context))
     await settled()
-    assert client.taken == _STREAM_WINDOW  # no more is read than may wait to be written
+    assert context.written == [1]
+    # No more is read than may wait to be written.
+    assert client.taken == len(context.written) + _STREAM_WINDOW
+    call.cancel()
     async with asyncio.timeout(10):
-        await answers.aclose()  # type: ignore[attr-defined]
+        await asyncio.wait([call])
+    assert call.cancelled()
     assert not service._reading

@@ -94,30 +94,17 @@ class EdgeService(EdgeInferenceServicer):
 
     async def ClassifyStream(
         self, requests: AsyncIterator[ClassifyRequest | None], context: Context
-    ) -> AsyncIterator[ClassifyResponse]:
-        """Answer a client's images as they are ready."""
-        answers: asyncio.Queue[ClassifyResponse | None] = asyncio.Queue()
-        window = asyncio.Semaphore(_STREAM_WINDOW)  # until an answer is written
-        until = _monotonic_end(context)
-        answering = asyncio.create_task(self._answer_all(requests, answers, window, until))
-        try:
-            while (answer := await answers.get()) is not None:
-                yield answer
-                window.release()
-            await answering
-        finally:
-            answering.cancel()
-            await asyncio.gather(answering, return_exceptions=True)
-
-    async def _answer_all(
-        self,
-        requests: AsyncIterator[ClassifyRequest | None],
-        answers: "asyncio.Queue[ClassifyResponse | None]",
-        window: asyncio.Semaphore,
-        until: float | None,
     ) -> None:
+        """Answer a client's images as they are ready."""
+        window = asyncio.Semaphore(_STREAM_WINDOW)  # until an answer is written
+        writing = asyncio.Lock()
+        until = _monotonic_end(context)
+
         async def answer(request: ClassifyRequest | None, arrived: float) -> None:
-            answers.put_nowait(await self._response(request, arrived, until))
+            response = await self._response(request, arrived, until)
+            async with writing:
+                await context.write(response)
+            window.release()
 
         async def read() -> None:
             await window.acquire()  # before a request is taken: the end may come while this waits
@@ -125,15 +112,12 @@ class EdgeService(EdgeInferenceServicer):
                 tasks.create_task(answer(request, time.monotonic()))
                 await window.acquire()
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                reading = tasks.create_task(read())
-                self._reading.add(reading)
-                reading.add_done_callback(self._reading.discard)
-                if self._draining:
-                    reading.cancel()
-        finally:
-            answers.put_nowait(None)
+        async with asyncio.TaskGroup() as tasks:
+            reading = tasks.create_task(read())
+            self._reading.add(reading)
+            reading.add_done_callback(self._reading.discard)
+            if self._draining:
+                reading.cancel()
 
     async def _response(
         self, request: ClassifyRequest | None, arrived: float, until: float | None

@@ -96,14 +96,18 @@ async def answer_many(handler: Any, messages: Messages, context: Context) -> Non
         SpikeBottleNetError: the call was cut short, or its one message never came.
     """
     request = messages if handler.request_streaming else await _only(messages)
-    answers = (handler.unary_stream or handler.stream_stream)(request, context)
+    await write_all((handler.unary_stream or handler.stream_stream)(request, context), context)
+    messages.check()
+
+
+async def write_all(answers: Any, context: Context) -> None:
+    """Have a method write its answers, or write what it yields."""
     if inspect.isawaitable(answers):
         await answers
     else:
         async with aclosing(answers):
             async for answer in answers:
                 await context.write(answer)
-    messages.check()
 
 
 async def _only(messages: Messages) -> Any:

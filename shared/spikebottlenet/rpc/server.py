@@ -19,6 +19,7 @@ from spikebottlenet.rpc.backlog import limit_backlog
 from spikebottlenet.rpc.channel import Options, connection_options
 from spikebottlenet.rpc.health import Health
 from spikebottlenet.rpc.limits import ServerLimits
+from spikebottlenet.rpc.messages import write_all
 from spikebottlenet.rpc.refusal import refuse
 from spikebottlenet.rpc.security import ServerSecurity, check_address, server_credentials
 from spikebottlenet.rpc.tokens import TokenFile
@@ -82,13 +83,10 @@ def _translated_unary(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Callab
     return answer
 
 
-def _translated_stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[..., Any]:
-    async def answer(
-        request: Any, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> AsyncIterator[Any]:
+def _translated_stream(behaviour: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    async def answer(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         try:
-            async for message in behaviour(request, context):
-                yield message
+            await write_all(behaviour(request, context), context)
         except SpikeBottleNetError as error:
             await refuse(context, error)
 
