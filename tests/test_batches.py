@@ -230,9 +230,10 @@ async def write_all(cloud: Recorder, requests: list[StreamRequest]) -> tuple:
         async with open_stream(connect, Open(stream_id=STREAM), ledger) as stream:
             left = list(requests)
             while left:
-                written = await stream.write(left)
-                found += written
-                del left[: len(written)]
+                message, parts = stream.together(left)
+                await stream.send(message)
+                found += parts
+                del left[: len(parts)]
             await stream.done_writing()
             return found, *await answers_of(stream)
 
@@ -333,7 +334,7 @@ async def test_what_is_kept_of_a_brief_answer_stays_whole(count: int) -> None:
     told: list[int] = []
     for _ in range(count):
         out.put(kept, told.append)
-    departure = await out.next()
+    departure = out.take()
     assert departure is not None
     written = list(departure.message.batch.answers) or [departure.message]
     assert [answer.prediction.timesteps for answer in written] == [0] * count

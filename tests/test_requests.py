@@ -88,7 +88,8 @@ class Stream:
     async def said(self) -> StreamResponse:
         """What is written next."""
         async with asyncio.timeout(5):
-            departure = await self.requests.out.next()
+            await self.requests.out.some()
+        departure = self.requests.out.take()
         assert departure is not None
         self.requests.written(departure)
         return departure.message

@@ -70,16 +70,22 @@ class Outgoing:
         while self._waiting:
             _say(self._waiting.popleft().sent, 0)
 
-    async def next(self) -> Departure | None:
-        """What is to be written next; None after the last.
+    async def some(self) -> bool:
+        """Wait until something is to be written; False after the last."""
+        while not self._waiting:
+            if self._complete:
+                return False
+            self._some.clear()
+            await self._some.wait()
+        return True
+
+    def take(self) -> Departure | None:
+        """What is to be written next, if anything is.
 
         The ``sent`` of what it carries is called while it is on its way.
         """
-        while not self._waiting:
-            if self._complete:
-                return None
-            self._some.clear()
-            await self._some.wait()
+        if not self._waiting:
+            return None
         together = self._together()
         last = together[-1].response
         if len(together) > 1:

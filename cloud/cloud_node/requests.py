@@ -117,11 +117,14 @@ class Requests:
             if self._order.ordered:
                 self._unanswered[key] = request.answer
         if not self._come:  # what comes at the same time counts as under way, and is asked together
-            asyncio.get_running_loop().call_soon(self._ask_all)
+            asyncio.get_running_loop().call_soon(self.ask)
         self._come.append(request)
 
-    def _ask_all(self) -> None:
+    def ask(self) -> None:
+        """Have the tail asked for what has come: now, and not in the loop's next turn."""
         come, self._come = self._come, []
+        if not come:
+            return
         begun = [request for request in come if self._begins(request)]
         try:
             client, stream = self._client.name, self._stream_id

@@ -29,7 +29,6 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
     ModelPart,
     Prediction,
     StreamRequest,
-    StreamResponse,
 )
 from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceServicer
 from spikebottlenet.tracing import caller_context
@@ -107,9 +106,7 @@ class CloudService(CoInferenceServicer):
         )
         return prediction
 
-    async def Stream(
-        self, requests: AsyncIterator[StreamRequest | None], context: Context
-    ) -> AsyncIterator[StreamResponse]:
+    async def Stream(self, requests: AsyncIterator[StreamRequest | None], context: Context) -> None:
         """Answer an edge's images for as long as its stream lasts."""
         self._refuse_when_draining()
         try:
@@ -133,10 +130,7 @@ class CloudService(CoInferenceServicer):
         self._sessions.add(session)
         self.streams[client] += 1
         try:
-            async for response in session.responses(requests):
-                if response.HasField("accepted"):
-                    self._ledger.count_down(response.ByteSize())
-                yield response
+            await session.answer(requests, context.write)
         finally:
             self._sessions.discard(session)
             self.streams[client] -= 1

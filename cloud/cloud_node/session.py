@@ -1,7 +1,7 @@
 """One edge's stream: what it sends, chunk by chunk, and how it begins, is drained and ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from cloud_node.inference import CloudInference
 from cloud_node.models import ServedModel
@@ -31,6 +31,8 @@ _DRAIN_QUIET_S = 0.5  # a drained stream with nothing to answer for so long is e
 _AT_A_TIME = 16  # images of one message, before other streams have their turns
 _MAX_IGNORED = 1024  # sequences whose further chunks are ignored
 
+Write = Callable[[StreamResponse], Awaitable[None]]
+
 
 class Session:
     """State of one stream after its Open."""
@@ -54,6 +56,8 @@ class Session:
         self._partial: dict[int, Received] = {}
         self._over: dict[int, None] = {}  # answered early or failed, with chunks that may follow
         self._draining = False
+        self._writing = asyncio.Lock()
+        self._goes_on = True
 
     def drain(self) -> None:
         """Tell the edge to send nothing new."""
@@ -61,10 +65,8 @@ class Session:
             self._draining = True
             self._requests.out.put(StreamResponse(drain=Drain()))
 
-    async def responses(
-        self, requests: AsyncIterator[StreamRequest | None]
-    ) -> AsyncIterator[StreamResponse]:
-        """Yield what goes to the edge until it ends the stream and has every answer.
+    async def answer(self, requests: AsyncIterator[StreamRequest | None], write: Write) -> None:
+        """Write what goes to the edge until it ends the stream and has every answer.
 
         Raises:
             RequestError: the edge broke the protocol.
@@ -78,22 +80,25 @@ class Session:
             accepted.usual.CopyFrom(self._inference.usual(self.model))
             if self._checked:
                 with_check(accepted.usual, self._stream_id)
-        yield StreamResponse(accepted=accepted)
-        reading = asyncio.create_task(self._read(requests))
+        first = StreamResponse(accepted=accepted)
+        self._ledger.count_down(first.ByteSize())
+        await write(first)
+        reading = asyncio.create_task(self._read(requests, write))
         try:
             while True:
                 quiet = self._draining and not self._requests.under_way
                 wait_s = _DRAIN_QUIET_S if quiet else None
                 try:
-                    departure = await asyncio.wait_for(self._requests.out.next(), wait_s)
+                    more = await asyncio.wait_for(self._requests.out.some(), wait_s)
                 except TimeoutError:
                     if self._requests.under_way or self._partial:  # what was sent is still answered
                         continue
                     return
-                if departure is None:
+                if not more:
                     break
-                yield departure.message
-                if not self._requests.written(departure):
+                async with self._writing:
+                    await self._write_all(write)
+                if not self._goes_on:
                     return
             await reading
         finally:
@@ -101,7 +106,12 @@ class Session:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async def _read(self, requests: AsyncIterator[StreamRequest | None]) -> None:
+    async def _write_all(self, write: Write) -> None:
+        while self._goes_on and (departure := self._requests.out.take()) is not None:
+            await write(departure.message)
+            self._goes_on = self._requests.written(departure)
+
+    async def _read(self, requests: AsyncIterator[StreamRequest | None], write: Write) -> None:
         try:
             async for request in requests:
                 if request is None or request.HasField("open"):
@@ -112,6 +122,13 @@ class Session:
                     await self._take_batch(request.batch, message_bytes)
                 else:
                     await self._take(request, message_bytes, wire_bytes)
+                # What is answered by now leaves from here: to wake another task takes longer.
+                self._requests.ask()
+                if not self._writing.locked():
+                    async with self._writing:
+                        await self._write_all(write)
+                if not self._goes_on:
+                    return
             await self._requests.all_answered()
         finally:
             self._requests.out.complete()

@@ -339,11 +339,12 @@ class CloudLink:
         while exchanges:
             for exchange in exchanges:
                 exchange.request.deadline_ms = self._said_deadline_ms(exchange)
-            written = await stream.write([exchange.request for exchange in exchanges])
-            for exchange, share in zip(exchanges, written, strict=False):
+            message, parts = stream.together([exchange.request for exchange in exchanges])
+            for exchange, share in zip(exchanges, parts, strict=False):  # may be answered at once
                 exchange.sends += 1
                 exchange.wire_bytes_up += share
-            del exchanges[: len(written)]
+            del exchanges[: len(parts)]
+            await stream.send(message)
 
     def _said_deadline_ms(self, exchange: Exchange) -> int:
         """What is left of its time; 0, and so nothing on the wire, if about that of Open."""

@@ -93,10 +93,10 @@ class CloudStream:
             verify_check(reply.accepted.usual, self._stream_id)
             self._usual = reply.accepted.usual
 
-    async def write(self, requests: Sequence[StreamRequest]) -> list[int]:
-        """Send the first of these and those after it that fit the same message.
+    def together(self, requests: Sequence[StreamRequest]) -> tuple[StreamRequest, list[int]]:
+        """A message of the first of these and those after it that fit, to be sent.
 
-        Returns their shares of the wire, one for each that was sent.
+        With their shares of the wire, one for each that is in it.
         """
         sizes = [requests[0].ByteSize()]
         room = self._batch_bytes - sizes[0] - _BATCH_ROOM_BYTES
@@ -115,8 +115,11 @@ class CloudStream:
             message_bytes = message.ByteSize()
             self._ledger.count_up(message_bytes)
             parts = shares(message_bytes, sizes)
+        return message, parts
+
+    async def send(self, message: StreamRequest) -> None:
+        """Send such a message."""
         await self._call.write(message)
-        return parts
 
     async def done_writing(self) -> None:
         """Say that no more requests come."""

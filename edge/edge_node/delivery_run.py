@@ -150,10 +150,11 @@ class DeliveryRun:
     async def _write_together(self, requests: list[StreamRequest]) -> None:
         """Write all of these, in as few messages as they fit; the list is empty then."""
         while requests:
-            written = await self._stream.write(requests)
-            for request, share in zip(requests, written, strict=False):
+            message, parts = self._stream.together(requests)
+            for request, share in zip(requests, parts, strict=False):  # may be answered at once
                 self._wire_bytes_up[request.sequence] = share
-            del requests[: len(written)]
+            del requests[: len(parts)]
+            await self._stream.send(message)
 
     async def _take(
         self, response: StreamResponse, wire_bytes: int, names: tuple[str, ...]

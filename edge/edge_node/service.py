@@ -4,7 +4,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -107,17 +108,35 @@ class EdgeService(EdgeInferenceServicer):
             window.release()
 
         async def read() -> None:
-            await window.acquire()  # before a request is taken: the end may come while this waits
-            async for request in requests:
-                tasks.create_task(answer(request, time.monotonic()))
-                await window.acquire()
+            """Answer the next request while another task reads on: no task is waited for so."""
+            with self._reads():
+                await window.acquire()  # before it is taken: the end may come while this waits
+                try:
+                    request = await anext(requests)
+                except StopAsyncIteration:
+                    return
+            arrived = time.monotonic()
+            tasks.create_task(read())
+            await answer(request, arrived)
 
         async with asyncio.TaskGroup() as tasks:
-            reading = tasks.create_task(read())
-            self._reading.add(reading)
-            reading.add_done_callback(self._reading.discard)
-            if self._draining:
-                reading.cancel()
+            tasks.create_task(read())
+
+    @contextmanager
+    def _reads(self) -> Iterator[None]:
+        """Around what a task of a stream reads, which ends where the service drains.
+
+        Raises:
+            asyncio.CancelledError: it drains.
+        """
+        task = asyncio.current_task()
+        if self._draining or task is None:
+            raise asyncio.CancelledError
+        self._reading.add(task)
+        try:
+            yield
+        finally:
+            self._reading.discard(task)
 
     async def _response(
         self, request: ClassifyRequest | None, arrived: float, until: float | None

@@ -1,6 +1,8 @@
 """The cloud's service as Ray Serve's gRPC proxy calls it: the contract's methods by their names."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,8 +33,40 @@ from spikebottlenet.rpc.v1.coinference_pb2 import (
 class _Call:
     """What the service asks of a call; Ray hands on no deadline of a unary one."""
 
+    def __init__(self) -> None:
+        self._written: asyncio.Queue[StreamResponse | None] = asyncio.Queue()
+        self._room = asyncio.Semaphore(1)  # until a response was taken
+
     def time_remaining(self) -> None:
         """Seconds until the call's deadline: not known here."""
+
+    async def write(self, response: StreamResponse) -> None:
+        """Have a response of a stream written, once the one before it is."""
+        await self._room.acquire()
+        self._written.put_nowait(response)
+
+    async def responses(self, answering: Coroutine[Any, Any, None]) -> AsyncIterator[Any]:
+        """What is written until a stream is answered.
+
+        Raises:
+            SpikeBottleNetError: what ended it.
+        """
+
+        async def answer() -> None:
+            try:
+                await answering
+            finally:
+                self._written.put_nowait(None)
+
+        task = asyncio.create_task(answer())
+        try:
+            while (response := await self._written.get()) is not None:
+                yield response
+                self._room.release()
+            await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 _CALL: Any = _Call()
@@ -63,8 +97,10 @@ class Ingress:
         """Answer an edge's images for as long as its stream lasts."""
         try:
             self._check(grpc_context)
-            async for response in self._service.Stream(requests, _CALL):
-                yield response
+            call: Any = _Call()
+            async with aclosing(call.responses(self._service.Stream(requests, call))) as responses:
+                async for response in responses:
+                    yield response
         except SpikeBottleNetError as error:
             _refuse(grpc_context, error)
 
