@@ -71,13 +71,11 @@ class Outgoing:
             _say(self._waiting.popleft().sent, 0)
 
     async def some(self) -> bool:
-        """Wait until something is to be written; False after the last."""
-        while not self._waiting:
-            if self._complete:
-                return False
+        """Wait until something is to be written, or was and is taken; False after the last."""
+        if not self._waiting and not self._complete:
             self._some.clear()
             await self._some.wait()
-        return True
+        return bool(self._waiting) or not self._complete
 
     def take(self) -> Departure | None:
         """What is to be written next, if anything is.

@@ -91,7 +91,8 @@ class Session:
                 try:
                     more = await asyncio.wait_for(self._requests.out.some(), wait_s)
                 except TimeoutError:
-                    if self._requests.under_way or self._partial:  # what was sent is still answered
+                    # What was sent is still answered.
+                    if self._requests.under_way or self._partial or self._writing.locked():
                         continue
                     return
                 if not more:
