@@ -108,7 +108,12 @@ def test_those_that_come_without_end_hold_up_nobody_for_good() -> None:
     assert had > 4000 / 40
 
 
-@given(st.lists(st.none() | senders, max_size=60), senders, st.integers(1, 24), st.integers(1, 30))
+@given(
+    st.lists(st.none() | senders | st.integers(1, 24), max_size=60),
+    senders,
+    st.integers(1, 24),
+    st.integers(1, 30),
+)
 def test_nothing_is_lost_and_the_place_foretold_is_not_passed(
     steps: list[Sender | int | None], late: Sender, turn: int, images: int
 ) -> None:

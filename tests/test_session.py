@@ -35,11 +35,13 @@ class Inference:
             max_in_flight=4, max_message_bytes=1 << 20, enough_confidence=1.0
         )
         self.under_way = 0
+        self.under_way_when_asked: list[int] = []
 
     def usual(self, _: object) -> Prediction:
         return Prediction()
 
     def ask(self, _: object, jobs: Sequence[Job], **__: object) -> None:
+        self.under_way_when_asked.append(self.under_way)
         for job in jobs:
             job.settle(ANSWER)
 
@@ -55,9 +57,9 @@ class Inference:
 class Edge:
     """What sends and reads; it reads where ``reads`` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, inference: Any = None) -> None:
         set_current_client(Client("edge", ServerLimits()))
-        inference: Any = Inference()
+        inference = inference or Inference()
         model: Any = SimpleNamespace(bundle=None, codec=CODEC)
         opening = Open(stream_id=STREAM)
         ledger = WireLedger(KernelCounters(port=1, side=Side.LOCAL))
@@ -83,6 +85,9 @@ class Edge:
         for _ in range(20):
             await asyncio.sleep(0)
 
+    def answering(self) -> asyncio.Task[None]:
+        return asyncio.create_task(self.session.answer(self.requests(), self.write))
+
 
 @pytest.fixture
 def quiet_s(monkeypatch: pytest.MonkeyPatch) -> float:
@@ -92,7 +97,7 @@ def quiet_s(monkeypatch: pytest.MonkeyPatch) -> float:
 
 async def test_a_stream_ends_with_its_edge_and_every_answer_is_written() -> None:
     edge = Edge()
-    answering = asyncio.create_task(edge.session.answer(edge.requests(), edge.write))
+    answering = edge.answering()
     for sequence in (1, 2, 3):
         edge.send(sequence)
         await edge.settled()
@@ -102,10 +107,25 @@ async def test_a_stream_ends_with_its_edge_and_every_answer_is_written() -> None
     assert edge.got == ["accepted", "prediction", "prediction", "prediction"]
 
 
+async def test_what_comes_to_two_streams_at_once_is_under_way_before_the_tail_is_asked() -> None:
+    inference = Inference()
+    edges = [Edge(inference) for _ in range(2)]
+    answering = [edge.answering() for edge in edges]
+    await edges[0].settled()
+    for edge in edges:
+        edge.send(1)
+    await edges[0].settled()
+    assert inference.under_way_when_asked == [2, 1]  # each answers at once
+    for edge in edges:
+        edge.sent.put_nowait(None)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*answering)
+
+
 @pytest.mark.usefixtures("quiet_s")
 async def test_a_drained_stream_ends_whoever_wrote_its_last_answer() -> None:
     edge = Edge()
-    answering = asyncio.create_task(edge.session.answer(edge.requests(), edge.write))
+    answering = edge.answering()
     await edge.settled()
     edge.send(1)  # its answer, and the word of the drain, leave from the task that reads
     edge.session.drain()
@@ -118,7 +138,7 @@ async def test_an_edge_that_reads_late_has_its_answer_from_a_drained_stream(
     quiet_s: float,
 ) -> None:
     edge = Edge()
-    answering = asyncio.create_task(edge.session.answer(edge.requests(), edge.write))
+    answering = edge.answering()
     await edge.settled()
     edge.session.drain()
     await edge.settled()

@@ -14,6 +14,7 @@ import pytest
 
 from cloud_node import waiting as waiting_module
 from cloud_node.batching import FairQueue, Sender
+from cloud_node.cost import Measured
 from cloud_node.job import Awaited, Job
 from cloud_node.tail_worker import TailWorker
 from cloud_node.waiting import Batch, BatchLimits, Group, WaitingRoom
@@ -433,6 +434,27 @@ async def test_a_batch_takes_no_longer_than_is_wanted_but_for_a_single_image(
         sizes.append(len(batch.jobs))
         room.ended(0, batch, image_s * len(batch.jobs))
     assert sizes == [8, then]
+
+
+@pytest.mark.parametrize(
+    ("measured", "then"),
+    [
+        ([(4, 0.072), (8, 0.092)], 9),  # 52 ms, and 5 ms an image
+        ([(9, 0.095), (10, 0.094), (11, 0.093)], 11),  # which tells nothing of larger ones
+        ([(9, 0.010), (10, 0.009), (11, 0.008)], 32),
+    ],
+)
+async def test_as_many_images_as_are_known_to_take_no_longer_are_a_batch(
+    measured: list[tuple[int, float]], then: int
+) -> None:
+    room = WaitingRoom(BatchLimits(max_batch=32, max_batch_s=0.1))
+    group = Group(GatedTail(), 2, 8)
+    for images, seconds in measured:
+        room._cost(group, alone=True).learn(Measured(images, seconds))
+    room.push(group, Sender("edge"), *[Awaited(Image(SPIKES), None) for _ in range(64)])
+    batch = room.take(0, now=0.0)
+    assert isinstance(batch, Batch)
+    assert len(batch.jobs) == then
 
 
 async def test_a_policy_that_fails_leaves_nobody_without_an_answer(

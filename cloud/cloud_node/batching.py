@@ -72,6 +72,13 @@ class _Turns(Generic[K]):
         self._now: K | None = None  # whose turn has begun
         self._passed = 0  # images of new ones since a turn of the others
 
+    def shorten(self) -> None:
+        """Have no queue more left of its turn than one, nor more to make up for."""
+        turn = self._turn.images
+        for among in (self._new, self._old):
+            for key, left in among.items():
+                among[key] = min(turn, max(1 - turn, left))
+
     def joins(self, key: K) -> None:
         """A queue has an image and had none."""
         if self.goes_before(key):
@@ -186,7 +193,14 @@ class FairQueue(Generic[J]):
 
     def set_turn(self, images: int) -> None:
         """Have turns of so many images from now on."""
+        shorter = images < self._turn.images
         self._turn.images = images
+        if self._giving:
+            self._giving.left = min(self._giving.left, images)
+        if shorter:
+            self._turns.shorten()
+            for client in self._clients.values():
+                client.turns.shorten()
 
     def held(self, client: str) -> int:
         """Images of this client that wait."""

@@ -42,6 +42,11 @@ class CostModel:
         self._seconds = self._products = 0.0
         self.cost = Cost()
 
+    @property
+    def largest(self) -> int:
+        """Images of the largest batch of late, 0 if there was none."""
+        return max((measured.images for measured in self._measured), default=0)
+
     def learn(self, measured: Measured) -> None:
         """Take a batch into account."""
         self._measured.append(measured)

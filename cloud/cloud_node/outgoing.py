@@ -70,12 +70,20 @@ class Outgoing:
         while self._waiting:
             _say(self._waiting.popleft().sent, 0)
 
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be written."""
+        return bool(self._waiting)
+
     async def some(self) -> bool:
-        """Wait until something is to be written, or was and is taken; False after the last."""
+        """Wait until something has come to be written; False after the last.
+
+        Another task may have taken it by then.
+        """
         if not self._waiting and not self._complete:
             self._some.clear()
             await self._some.wait()
-        return bool(self._waiting) or not self._complete
+        return self.waits or not self._complete
 
     def take(self) -> Departure | None:
         """What is to be written next, if anything is.

@@ -117,14 +117,11 @@ class Requests:
             if self._order.ordered:
                 self._unanswered[key] = request.answer
         if not self._come:  # what comes at the same time counts as under way, and is asked together
-            asyncio.get_running_loop().call_soon(self.ask)
+            asyncio.get_running_loop().call_soon(self._ask_all)
         self._come.append(request)
 
-    def ask(self) -> None:
-        """Have the tail asked for what has come: now, and not in the loop's next turn."""
+    def _ask_all(self) -> None:
         come, self._come = self._come, []
-        if not come:
-            return
         begun = [request for request in come if self._begins(request)]
         try:
             client, stream = self._client.name, self._stream_id

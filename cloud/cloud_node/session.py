@@ -92,7 +92,8 @@ class Session:
                     more = await asyncio.wait_for(self._requests.out.some(), wait_s)
                 except TimeoutError:
                     # What was sent is still answered.
-                    if self._requests.under_way or self._partial or self._writing.locked():
+                    waits = self._requests.out.waits or self._writing.locked()
+                    if self._requests.under_way or self._partial or waits:
                         continue
                     return
                 if not more:
@@ -123,8 +124,9 @@ class Session:
                     await self._take_batch(request.batch, message_bytes)
                 else:
                     await self._take(request, message_bytes, wire_bytes)
-                # What is answered by now leaves from here: to wake another task takes longer.
-                self._requests.ask()
+                # What came to all streams meanwhile is asked for first; what is answered by then
+                # leaves from here: to wake another task takes longer.
+                await asyncio.sleep(0)
                 if not self._writing.locked():
                     async with self._writing:
                         await self._write_all(write)

@@ -85,7 +85,7 @@ class CloudSettings(DaemonSettings):
             max_waiting_bytes=self.max_waiting_bytes,
             max_queue_s=self.max_queue_ms / 1000 or math.inf,
             # What one stream was told it may send is not refused to it when it is alone, however
-            # slow the machine; and a batch that can run is followed by one that can.
+            # slow the machine; nor is a full batch.
             min_waiting=max(self.max_in_flight, self.max_batch),
             max_wait_s=self.max_wait_ms / 1000,
             lanes=self.tail_threads if self.device == "cpu" else 1,

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from cloud_node.batching import FairQueue, Plan, Sender, next_batch, start_at
-from cloud_node.cost import Cost, CostModel, Measured
+from cloud_node.cost import CostModel, Measured
 from cloud_node.job import Job
 from spikebottlenet.errors import OverloadedError
 from spikebottlenet.rpc.chances import to_chances
@@ -33,7 +33,7 @@ _SOON_S = 0.005  # that the event loop can be without its turn
 class BatchLimits:
     """How batches are made, and how much may wait for one."""
 
-    max_batch: int = 16
+    max_batch: int = 32
     max_batch_s: float = math.inf  # that its images take together; one image may take longer
     max_waiting: int = 512  # images
     max_waiting_bytes: int = 64 * 1024 * 1024  # of their spikes, a byte each
@@ -162,8 +162,8 @@ class WaitingRoom:
         queue = self._queues.get(group)
         ahead = queue.ahead_of(sender, images) if queue else images - 1
         others = len(self._queues) - (queue is not None)
-        cost = self._cost(group, alone=lanes == 1).cost
-        most = self._most(cost)
+        model = self._cost(group, alone=lanes == 1)
+        cost, most = model.cost, self._most(model)
         batches = ahead // most + 1  # groups take turns
         ahead += min(waiting - len(queue or ()), others * batches * self._limits.max_batch)
         ends = [max(0.0, running.until - now) for running in self._running.values()]
@@ -171,12 +171,15 @@ class WaitingRoom:
         share = -(-(ahead + 1) // lanes)
         return free_in_s + cost.queue_s(share, most), ahead
 
-    def _most(self, cost: Cost) -> int:
+    def _most(self, model: CostModel) -> int:
         """Images of a batch, at most."""
         most, longest_s = self._limits.max_batch, self._limits.max_batch_s
-        if cost.image_s * most <= longest_s:
+        (fixed_s, image_s) = model.cost
+        if not image_s and fixed_s > longest_s / 2:
+            return min(most, model.largest)  # a larger one may take longer, however these differ
+        if model.cost.batch_s(most) <= longest_s or not image_s:
             return most
-        return max(1, int(longest_s / cost.image_s))
+        return max(1, int((longest_s - fixed_s) / image_s))
 
     def takes_at_once(self, group: Group, deadline: float | None, now: float) -> bool:
         """Whether an image that comes now has nothing beside it, and is so soon done that the
@@ -195,8 +198,8 @@ class WaitingRoom:
         """Put images behind their sender's others."""
         queue = self._queues.get(group)
         if queue is None:
-            cost = self._cost(group, alone=self._limits.lanes == 1).cost
-            queue = self._queues[group] = FairQueue(_turn_of(self._most(cost)))
+            model = self._cost(group, alone=self._limits.lanes == 1)
+            queue = self._queues[group] = FairQueue(_turn_of(self._most(model)))
         queue.push(sender, *jobs)
 
     def take(self, lane: int, now: float) -> Batch | float:
@@ -207,10 +210,10 @@ class WaitingRoom:
         alone = limits.lanes == 1 or (not self._running and len(self) == 1)
         share = limits.lanes - len(self._running)
         for group, queue in self._queues.items():
-            cost = self._cost(group, alone=alone).cost
-            most = self._most(cost)
+            model = self._cost(group, alone=alone)
+            most = self._most(model)
             size = min(most, -(-len(queue) // share))
-            begins = start_at(queue, max_batch=most, max_wait_s=limits.max_wait_s, cost=cost)
+            begins = start_at(queue, max_batch=most, max_wait_s=limits.max_wait_s, cost=model.cost)
             if begins <= now:
                 queue.set_turn(_turn_of(most))
                 return self._taken(lane, group, queue, size=size, alone=alone, now=now)

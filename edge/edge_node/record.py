@@ -107,12 +107,13 @@ class Draft:
                 "model": self._bundle.model,
                 "fingerprint": self._bundle.fingerprint,
             }
-            self._message = RecordMessage()
-            pack_record(self._message, self._known)
+            message = RecordMessage()
+            pack_record(message, self._known)
+            self._message = message
         return self._message
 
     def reply(self, answer: Answer, sending: Sending, *, total_ms: float) -> Reply:
-        """The whole, of which the draft is a part from now on."""
+        """The whole; a draft makes one."""
         message, encoded = self.begin(), self._encoded
         names = self._bundle.manifest.class_names
         top5 = tuple(LabelScore(names[s.class_index], s.probability) for s in answer.best)

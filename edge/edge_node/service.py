@@ -108,7 +108,7 @@ class EdgeService(EdgeInferenceServicer):
             window.release()
 
         async def read() -> None:
-            """Answer the next request while another task reads on: no task is waited for so."""
+            """Take the next request, have another task read on, and answer it in this one."""
             with self._reads():
                 await window.acquire()  # before it is taken: the end may come while this waits
                 try:
@@ -119,8 +119,11 @@ class EdgeService(EdgeInferenceServicer):
             tasks.create_task(read())
             await answer(request, arrived)
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(read())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(read())
+        except ExceptionGroup as group:  # gRPC knows those of a call that is gone by themselves
+            raise group.exceptions[0] from None
 
     @contextmanager
     def _reads(self) -> Iterator[None]:
@@ -130,7 +133,7 @@ class EdgeService(EdgeInferenceServicer):
             asyncio.CancelledError: it drains.
         """
         task = asyncio.current_task()
-        if self._draining or task is None:
+        if task is None or self._draining:
             raise asyncio.CancelledError
         self._reading.add(task)
         try:

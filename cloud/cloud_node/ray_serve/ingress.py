@@ -41,7 +41,7 @@ class _Call:
         """Seconds until the call's deadline: not known here."""
 
     async def write(self, response: StreamResponse) -> None:
-        """Have a response of a stream written, once the one before it is."""
+        """Have a response of a stream written, once Ray has the one before it."""
         await self._room.acquire()
         self._written.put_nowait(response)
 

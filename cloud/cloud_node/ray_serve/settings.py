@@ -10,7 +10,7 @@ _NOT_BY_RAY = (
     *("tls_cert", "tls_key", "tls_client_ca", "web_listen", "trace_to"),
     *("rate", "burst", "client_in_flight", "client_calls", "max_calls", "max_unary", "silent_s"),
     *("stream_rate", "stream_burst", "max_connections", "backlog", "max_streams", "handshake_s"),
-    *("idle_s", "max_metadata_bytes", "max_waiting_bytes", "max_queue_ms"),
+    *("idle_s", "max_metadata_bytes", "max_waiting_bytes", "max_queue_ms", "max_batch_ms"),
 )
 
 
@@ -19,6 +19,7 @@ class RaySettings(CloudSettings):
 
     listen: str = Field("0.0.0.0:50061", description="host:port; Ray listens on every address")
     web_listen: str = Field("", description="none here: Ray has its own dashboard and metrics")
+    max_batch: int = Field(16, ge=1, description="images that one pass of the tail takes at most")
     http_port: int = Field(8000, ge=0, description="port of Ray Serve's own HTTP on 127.0.0.1")
     address: str = Field("", description="Ray cluster to join; '' starts one on this machine")
     replicas: int = Field(2, ge=1, description="replicas of the tails, at least")
