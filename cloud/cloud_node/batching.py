@@ -72,6 +72,10 @@ class _Turns(Generic[K]):
         self._now: K | None = None  # whose turn has begun
         self._passed = 0  # images of new ones since a turn of the others
 
+    @property
+    def _most_passed(self) -> int:
+        return _NEW_TURNS * self._turn.images
+
     def shorten(self) -> None:
         """Have no queue more left of its turn than one, nor more to make up for."""
         turn = self._turn.images
@@ -93,7 +97,7 @@ class _Turns(Generic[K]):
         if self._now is not None:
             return self._now
         among = self._new
-        if not self._new or self._passed >= _NEW_TURNS * self._turn.images:
+        if not self._new or self._passed >= self._most_passed:
             while self._old and not waits(next(iter(self._old))):
                 self._old.popitem(last=False)
             among = self._old or self._new
@@ -135,7 +139,7 @@ class _Turns(Generic[K]):
         now = self._now
         if now is not None and self._old.get(now, 0) > 0:
             before += may_give(now, self._old[now])
-        most = _NEW_TURNS * self._turn.images
+        most = self._most_passed
         turns = (min(self._passed, most) + before) // most  # of the others, between theirs
         return before + turns * (2 * self._turn.images - 1)
 
@@ -195,12 +199,13 @@ class FairQueue(Generic[J]):
         """Have turns of so many images from now on."""
         shorter = images < self._turn.images
         self._turn.images = images
+        if not shorter:
+            return
         if self._giving:
             self._giving.left = min(self._giving.left, images)
-        if shorter:
-            self._turns.shorten()
-            for client in self._clients.values():
-                client.turns.shorten()
+        self._turns.shorten()
+        for client in self._clients.values():
+            client.turns.shorten()
 
     def held(self, client: str) -> int:
         """Images of this client that wait."""

@@ -1,5 +1,6 @@
 """How long a batch of n images takes: a + b n, fitted by least squares to the batches of late."""
 
+import math
 from collections import deque
 from typing import NamedTuple
 
@@ -42,10 +43,15 @@ class CostModel:
         self._seconds = self._products = 0.0
         self.cost = Cost()
 
-    @property
-    def largest(self) -> int:
-        """Images of the largest batch of late, 0 if there was none."""
-        return max((measured.images for measured in self._measured), default=0)
+    def images_within(self, seconds: float) -> float:
+        """Images of a batch that takes so long, as far as is known; below 1 where none does."""
+        fixed_s, image_s = self.cost
+        if image_s:
+            return (seconds - fixed_s) / image_s
+        if fixed_s <= seconds / 2:
+            return math.inf
+        # All took about as long: larger ones than these may take longer than is wanted.
+        return max(measured.images for measured in self._measured)
 
     def learn(self, measured: Measured) -> None:
         """Take a batch into account."""

@@ -98,8 +98,7 @@ class Session:
                     return
                 if not more:
                     break
-                async with self._writing:
-                    await self._write_all(write)
+                await self._write_all(write)
                 if not self._goes_on:
                     return
             await reading
@@ -109,9 +108,10 @@ class Session:
             await asyncio.gather(reading, return_exceptions=True)
 
     async def _write_all(self, write: Write) -> None:
-        while self._goes_on and (departure := self._requests.out.take()) is not None:
-            await write(departure.message)
-            self._goes_on = self._requests.written(departure)
+        async with self._writing:
+            while self._goes_on and (departure := self._requests.out.take()) is not None:
+                await write(departure.message)
+                self._goes_on = self._requests.written(departure)
 
     async def _read(self, requests: AsyncIterator[StreamRequest | None], write: Write) -> None:
         try:
@@ -128,8 +128,7 @@ class Session:
                 # leaves from here: to wake another task takes longer.
                 await asyncio.sleep(0)
                 if not self._writing.locked():
-                    async with self._writing:
-                        await self._write_all(write)
+                    await self._write_all(write)
                 if not self._goes_on:
                     return
             await self._requests.all_answered()

@@ -173,13 +173,8 @@ class WaitingRoom:
 
     def _most(self, model: CostModel) -> int:
         """Images of a batch, at most."""
-        most, longest_s = self._limits.max_batch, self._limits.max_batch_s
-        (fixed_s, image_s) = model.cost
-        if not image_s and fixed_s > longest_s / 2:
-            return min(most, model.largest)  # a larger one may take longer, however these differ
-        if model.cost.batch_s(most) <= longest_s or not image_s:
-            return most
-        return max(1, int((longest_s - fixed_s) / image_s))
+        limits = self._limits
+        return max(1, int(min(limits.max_batch, model.images_within(limits.max_batch_s))))
 
     def takes_at_once(self, group: Group, deadline: float | None, now: float) -> bool:
         """Whether an image that comes now has nothing beside it, and is so soon done that the

@@ -101,12 +101,6 @@ class EdgeService(EdgeInferenceServicer):
         writing = asyncio.Lock()
         until = _monotonic_end(context)
 
-        async def answer(request: ClassifyRequest | None, arrived: float) -> None:
-            response = await self._response(request, arrived, until)
-            async with writing:
-                await context.write(response)
-            window.release()
-
         async def read() -> None:
             """Take the next request, have another task read on, and answer it in this one."""
             with self._reads():
@@ -117,7 +111,10 @@ class EdgeService(EdgeInferenceServicer):
                     return
             arrived = time.monotonic()
             tasks.create_task(read())
-            await answer(request, arrived)
+            response = await self._response(request, arrived, until)
+            async with writing:
+                await context.write(response)
+            window.release()
 
         try:
             async with asyncio.TaskGroup() as tasks:
