@@ -94,19 +94,25 @@ class Answering:
             self._under_way -= 1
 
     async def _answer(self, wanted: Wanted, *, alone: bool) -> Answered:
-        with self._models.find(wanted.model).used() as model:
+        with self._models.find(wanted.model) as model:
             encoded = await self._worker.encode(
                 model.head, wanted.image, deadline=wanted.deadline, alone=alone
             )
             _trace_stages(wanted.span, encoded)
             draft = Draft(model.bundle, self._radio, encoded)
-            outcome = await self._decide(model, encoded, wanted, draft)
+            outcome = await self._decide(model, encoded, wanted, draft, alone=alone)
             total_ms = 1e3 * (time.monotonic() - wanted.arrived)
             reply = draft.reply(outcome.answer, outcome.sending, total_ms=total_ms)
         return Answered(reply, outcome.cloud_missing, encoded, model)
 
     async def _decide(
-        self, model: ServedModel, encoded: EncodedImage, wanted: Wanted, draft: Draft
+        self,
+        model: ServedModel,
+        encoded: EncodedImage,
+        wanted: Wanted,
+        draft: Draft,
+        *,
+        alone: bool,
     ) -> _Outcome:
         if wanted.store:
             sequence = await self._store.accept(wanted.key, encoded.frame, model.bundle)
@@ -115,7 +121,7 @@ class Answering:
             kept = await self._try_store(model, encoded, wanted)
             if kept is not None:
                 return await self._wait_for_delivery(kept, model, encoded, wanted)
-        live = await self._live(model, encoded, wanted, draft)
+        live = await self._live(model, encoded, wanted, draft, alone=alone)
         if live.cloud_missing and self._settings.store == "on_failure":
             kept = await self._try_store(model, encoded, wanted)
             if kept is not None:
@@ -123,7 +129,13 @@ class Answering:
         return live
 
     async def _live(
-        self, model: ServedModel, encoded: EncodedImage, wanted: Wanted, draft: Draft
+        self,
+        model: ServedModel,
+        encoded: EncodedImage,
+        wanted: Wanted,
+        draft: Draft,
+        *,
+        alone: bool,
     ) -> _Outcome:
         latest = _latest(wanted)
         if self._settings.store == "on_failure":  # there is a disk to be written yet
@@ -134,7 +146,7 @@ class Answering:
         sent = time.monotonic()
         missing = ""
         try:
-            prediction = await model.link.infer(exchange, meanwhile=draft.begin)
+            prediction = await model.link.infer(exchange, meanwhile=draft.begin, alone=alone)
             if max(prediction.classes) >= len(model.bundle.manifest.class_names):
                 raise UnavailableError("the cloud's answer is of another model's classes")
             if max(prediction.chances) > CERTAIN:

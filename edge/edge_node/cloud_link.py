@@ -11,9 +11,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ import uuid_utils
 
 from edge_node.backoff import Backoff
 from edge_node.cloud_stream import CloudStream, Connect, bound_request, open_stream
+from edge_node.link_writer import Exchange, LinkWriter
 from spikebottlenet.accounting.wire import WireLedger
 from spikebottlenet.errors import (
     AuthenticationError,
@@ -35,7 +35,7 @@ from spikebottlenet.errors import (
 from spikebottlenet.logs import fields
 from spikebottlenet.rpc.status import error_from_number
 from spikebottlenet.rpc.throttle import Throttle
-from spikebottlenet.rpc.v1.coinference_pb2 import Open, Prediction, StreamRequest, StreamResponse
+from spikebottlenet.rpc.v1.coinference_pb2 import Open, Prediction, StreamResponse
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +44,12 @@ _MISSES_TO_BREAK = 3  # requests in a row that met silence
 _SILENCE_S = 0.4  # a shorter wait without an answer says nothing about the cloud
 _SOUND_S = 1.0  # a stream that lasted so long was one
 _MAX_SENDS = 3  # of one request on one stream, when its bytes arrive damaged
-_END = 0  # in the place of a sequence: write no more
 
 
 class _State(Enum):
     OPENING = auto()
     UP = auto()
     DOWN = auto()
-
-
-@dataclass
-class Exchange:
-    """One image's frame on its way to the cloud, and what that took so far."""
-
-    sequence: int
-    request_id: str  # stream id and sequence
-    request: StreamRequest
-    deadline: float  # monotonic seconds
-    wire_bytes_up: int = 0
-    wire_bytes_down: int = 0
-    sends: int = 0
-
-    @property
-    def message_bytes(self) -> int:
-        """Bytes of the protobuf message."""
-        return self.request.ByteSize()
 
 
 class _Pending(NamedTuple):
@@ -96,8 +77,7 @@ class CloudLink:
         self.name = str(uuid.UUID(bytes=self._stream_id))
         self._sequence = 0
         self._pending: dict[int, _Pending] = {}
-        self._outgoing: dict[int, None] = {}  # sequences to be written, in order, each once
-        self._some = asyncio.Event()  # there are such
+        self._writer: LinkWriter | None = None  # of the stream that is open
         self._deadline_ms = deadline_ms
         self._max_in_flight = max_in_flight
         self._credit = asyncio.Semaphore(max_in_flight)
@@ -139,8 +119,8 @@ class CloudLink:
             yield self
         finally:
             self._closing = True
-            if self._state is _State.UP:
-                self._put(_END)
+            if self._state is _State.UP and self._writer is not None:
+                self._writer.end()
                 await asyncio.wait([keeper], timeout=_GOODBYE_S)
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -151,8 +131,12 @@ class CloudLink:
         request = bound_request(self._stream_id, self._sequence, frame, traceparent=traceparent)
         return Exchange(self._sequence, f"{self.name}/{self._sequence}", request, deadline)
 
-    async def infer(self, exchange: Exchange, *, meanwhile: Callable[[], object]) -> Prediction:
-        """Send a request and wait for its answer; once it is on its way ``meanwhile`` is called.
+    async def infer(
+        self, exchange: Exchange, *, meanwhile: Callable[[], object], alone: bool = False
+    ) -> Prediction:
+        """Send a request and wait for its answer; ``meanwhile`` is called before the wait.
+
+        One that is ``alone``, no other being under way, is on its way by then.
 
         Raises:
             UnavailableError: the link is down.
@@ -164,16 +148,13 @@ class CloudLink:
         began = time.monotonic()
         if self._state is _State.UP and self._throttle.holds_back(began):
             raise OverloadedError("held back: the cloud refuses requests for lack of room")
+        credit = self._credit
         try:
-            async with asyncio.timeout(max(0.0, exchange.deadline - began)), self._credit:
-                if self._state is _State.DOWN:
-                    raise _its_own(self._failure)
-                loop = asyncio.get_running_loop()
-                answer: asyncio.Future[Prediction] = loop.create_future()
-                self._pending[exchange.sequence] = _Pending(exchange, answer)
-                self._put(exchange.sequence)
-                loop.call_soon(meanwhile)
-                return await answer
+            await _taken(credit, exchange.deadline - began)
+            try:
+                return await self._answer(exchange, meanwhile, alone=alone)
+            finally:
+                credit.release()
         except TimeoutError:
             waited = time.monotonic() - began
             if exchange.wire_bytes_up and self._heard < began and waited >= _SILENCE_S:
@@ -181,6 +162,30 @@ class CloudLink:
             raise DeadlineError(f"no answer from the cloud within {waited:.3f} s") from None
         finally:
             self._pending.pop(exchange.sequence, None)
+
+    async def _answer(
+        self, exchange: Exchange, meanwhile: Callable[[], object], *, alone: bool
+    ) -> Prediction:
+        """As ``infer``, with a place taken.
+
+        Raises:
+            TimeoutError: no answer by its deadline; one that is past it is not sent.
+        """
+        if self._state is _State.DOWN:
+            raise _its_own(self._failure)
+        left_s = exchange.deadline - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Prediction] = loop.create_future()
+        self._pending[exchange.sequence] = _Pending(exchange, answer)
+        self._put(exchange.sequence, alone=alone)
+        late = loop.call_later(left_s, _expire, answer)
+        try:
+            meanwhile()
+            return await answer
+        finally:
+            late.cancel()
 
     def _missed(self) -> None:
         """A request met silence; several in a row open the breaker."""
@@ -250,11 +255,12 @@ class CloudLink:
                 self._stream = None
 
     async def _converse(self, stream: CloudStream) -> None:
-        self._outgoing = {}
+        writer = LinkWriter(stream, self._due, deadline_ms=self._deadline_ms)
         for sequence, pending in self._pending.items():
             pending.exchange.sends = 0
-            self._put(sequence)
-        writing = asyncio.create_task(self._write(stream))
+            writer.put(sequence)
+        self._writer = writer
+        writing = asyncio.create_task(writer.run())
         drained = False
         try:
             while (received := await stream.read()) is not None:
@@ -265,14 +271,17 @@ class CloudLink:
                     self._failure = UnavailableError("the cloud is stopping")
                     self._state = _State.DOWN
                     self._fail_pending(unsent_only=True)
-                    self._put(_END)
+                    writer.end()
                 else:
                     self._take(response, wire_bytes)
+                    if not stream.has_more:
+                        await asyncio.sleep(0)  # who waited for it answers before more is read
         finally:
             # Cancelling a write would cancel the call: the writer is told instead.
-            self._put(_END)
+            writer.end()
             stream.cancel()
             await writing
+            self._writer = None
         if not drained:
             raise await stream.ending()
 
@@ -310,46 +319,33 @@ class CloudLink:
             if 0 < exchange.sends < _MAX_SENDS and not answer.done():
                 self._put(sequence)
 
-    def _put(self, sequence: int) -> None:
-        """Have it written."""
-        self._outgoing[sequence] = None
-        self._some.set()
+    def _put(self, sequence: int, *, alone: bool = False) -> None:
+        """Have it written, now or with the next stream."""
+        if self._writer is not None:
+            self._writer.put(sequence, alone=alone)
 
-    async def _write(self, stream: CloudStream) -> None:
-        try:
-            ended = False
-            while not ended:
-                if not self._outgoing:
-                    self._some.clear()
-                    await self._some.wait()
-                sequences, self._outgoing = self._outgoing, {}
-                ended = _END in sequences
-                await self._write_together(stream, sequences)
-            await stream.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            return  # the reader sees the same end and says why
+    def _due(self, sequence: int) -> Exchange | None:
+        """A request that waits for its answer still."""
+        pending = self._pending.get(sequence)
+        return None if pending is None or pending.answer.done() else pending.exchange
 
-    async def _write_together(self, stream: CloudStream, sequences: Iterable[int]) -> None:
-        """Write what still waits of these, in as few messages as it fits."""
-        exchanges = [
-            pending.exchange
-            for sequence in sequences
-            if (pending := self._pending.get(sequence)) and not pending.answer.done()
-        ]
-        while exchanges:
-            for exchange in exchanges:
-                exchange.request.deadline_ms = self._said_deadline_ms(exchange)
-            message, parts = stream.together([exchange.request for exchange in exchanges])
-            for exchange, share in zip(exchanges, parts, strict=False):  # may be answered at once
-                exchange.sends += 1
-                exchange.wire_bytes_up += share
-            del exchanges[: len(parts)]
-            await stream.send(message)
 
-    def _said_deadline_ms(self, exchange: Exchange) -> int:
-        """What is left of its time; 0, and so nothing on the wire, if about that of Open."""
-        left_ms = max(1, round(1e3 * (exchange.deadline - time.monotonic())))
-        return 0 if 0.75 * self._deadline_ms <= left_ms <= self._deadline_ms else left_ms
+async def _taken(places: asyncio.Semaphore, within_s: float) -> None:
+    """Take a place; where there is one no timer is needed.
+
+    Raises:
+        TimeoutError: there was none in time.
+    """
+    if places.locked():
+        async with asyncio.timeout(max(0.0, within_s)):
+            await places.acquire()
+    else:
+        await places.acquire()
+
+
+def _expire(answer: "asyncio.Future[Prediction]") -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def _explain(error: Exception) -> SpikeBottleNetError:

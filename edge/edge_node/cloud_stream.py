@@ -125,6 +125,11 @@ class CloudStream:
         """Say that no more requests come."""
         await self._call.done_writing()
 
+    @property
+    def has_more(self) -> bool:
+        """Whether answers that have come are not given out yet."""
+        return bool(self._answers)
+
     async def read(self) -> tuple[StreamResponse, int] | None:
         """The next answer and its share of the wire; None when the cloud has ended the stream.
 

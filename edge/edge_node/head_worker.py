@@ -34,8 +34,7 @@ _ON_LOOP_BYTES = 32 * 1024
 _ON_LOOP_PIXELS = 256 * 256
 
 
-@dataclass(frozen=True)
-class EncodedImage:
+class EncodedImage(NamedTuple):
     """What the head made of an image, and what that took."""
 
     frame: bytes

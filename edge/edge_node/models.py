@@ -7,8 +7,9 @@ link closes once nothing uses it.
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Self
 
 from edge_node.cloud_link import CloudLink
 from edge_node.head_worker import Head
@@ -40,17 +41,16 @@ class ServedModel:
         await self._unused.wait()
         await self._running.aclose()
 
-    @contextmanager
-    def used(self) -> Iterator["ServedModel"]:
-        """Around a request."""
+    def __enter__(self) -> Self:
+        """A request begins that uses it."""
         self._users += 1
         self._unused.clear()
-        try:
-            yield self
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        if not self._users:
+            self._unused.set()
 
 
 Build = Callable[[Bundle], ServedModel]

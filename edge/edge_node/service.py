@@ -39,7 +39,7 @@ from spikebottlenet.rpc.v1.edge_pb2 import (
 )
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceServicer
-from spikebottlenet.tracing import Tracer, caller_context
+from spikebottlenet.tracing import Span, Tracer, caller_context
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +189,7 @@ class EdgeService(EdgeInferenceServicer):
             try:
                 if self._draining:
                     raise UnavailableError("this edge-node is stopping: connect again later")
-                wanted = self._read_request(request, arrived, until)._replace(span=span)
+                wanted = self._read_request(request, arrived, until, span)
                 answered = await self._answering.answer(wanted)
             except Exception as error:
                 if isinstance(error, SpikeBottleNetError):
@@ -224,7 +224,7 @@ class EdgeService(EdgeInferenceServicer):
         log.info("answered", extra=fields(**record.as_json(), cloud_missing=cloud_missing or None))
 
     def _read_request(
-        self, request: ClassifyRequest | None, arrived: float, until: float | None
+        self, request: ClassifyRequest | None, arrived: float, until: float | None, span: Span
     ) -> Wanted:
         if request is None:
             raise RequestError("message is not a ClassifyRequest: check the client's version")
@@ -247,6 +247,7 @@ class EdgeService(EdgeInferenceServicer):
             store=request.store,
             key=request.request_key,
             model=request.model,
+            span=span,
         )
 
 

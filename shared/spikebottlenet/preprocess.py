@@ -118,7 +118,7 @@ def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
         # Down by area averages, which neither blur nor ring; up by straight lines.
         shrinks = square.width >= wanted.side
         square = square.resize(size, Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR)
-    return np.asarray(square, dtype=np.uint8)
+    return np.frombuffer(square.tobytes(), dtype=np.uint8).reshape(wanted.side, wanted.side, 3)
 
 
 @cache

@@ -20,4 +20,4 @@ def to_chances(probabilities: npt.ArrayLike) -> npt.NDArray[np.int64]:
 
 def from_chances(chances: Iterable[int]) -> tuple[float, ...]:
     """Probabilities again, each off by 0.00003 at most."""
-    return tuple(chance / CERTAIN for chance in chances)
+    return tuple([chance / CERTAIN for chance in chances])

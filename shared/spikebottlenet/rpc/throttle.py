@@ -38,6 +38,8 @@ class Throttle:
 
     def holds_back(self, now: float) -> bool:
         """Whether the next request is not to be sent; it counts as asked then."""
+        if self._asked <= self._excess * self._accepted:  # it stays so as both fade
+            return False
         self._fade(now)
         share = (self._asked - self._excess * self._accepted) / (self._asked + 1.0)
         if self._chance() >= share:
@@ -57,7 +59,8 @@ class Throttle:
         self._asked += 1.0
 
     def _fade(self, now: float) -> None:
-        kept = math.exp(min(0.0, self._at - now) / self._fades_s)
-        self._asked *= kept
-        self._accepted *= kept
-        self._at = max(self._at, now)
+        if now > self._at:
+            kept = math.exp((self._at - now) / self._fades_s)
+            self._asked *= kept
+            self._accepted *= kept
+            self._at = now
