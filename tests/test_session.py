@@ -34,14 +34,16 @@ class Inference:
         self.settings = SimpleNamespace(
             max_in_flight=4, max_message_bytes=1 << 20, enough_confidence=1.0
         )
-        self.under_way = 0
+        self.under_way = self.streams = 0
         self.under_way_when_asked: list[int] = []
+        self.asked_as_it_came: list[bool] = []  # and not in a turn of the loop after that
 
     def usual(self, _: object) -> Prediction:
         return Prediction()
 
     def ask(self, _: object, jobs: Sequence[Job], **__: object) -> None:
         self.under_way_when_asked.append(self.under_way)
+        self.asked_as_it_came.append(asyncio.current_task() is not None)
         for job in jobs:
             job.settle(ANSWER)
 
@@ -116,10 +118,28 @@ async def test_what_comes_to_two_streams_at_once_is_under_way_before_the_tail_is
         edge.send(1)
     await edges[0].settled()
     assert inference.under_way_when_asked == [2, 1]  # each answers at once
+    assert not any(inference.asked_as_it_came)
     for edge in edges:
         edge.sent.put_nowait(None)
     async with asyncio.timeout(10):
         await asyncio.gather(*answering)
+
+
+async def test_the_tail_is_asked_at_once_where_no_other_stream_is_open() -> None:
+    inference = Inference()
+    edges = [Edge(inference) for _ in range(2)]
+    first, second = [edge.answering() for edge in edges]
+    await edges[0].settled()
+    edges[1].sent.put_nowait(None)
+    async with asyncio.timeout(10):
+        await second
+    edges[0].send(1)
+    await edges[0].settled()
+    assert inference.asked_as_it_came == [True]
+    edges[0].sent.put_nowait(None)
+    async with asyncio.timeout(10):
+        await first
+    assert inference.streams == 0
 
 
 @pytest.mark.usefixtures("quiet_s")

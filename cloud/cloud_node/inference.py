@@ -40,6 +40,7 @@ class CloudInference:
         self._answered = Often(log, "answered")
         self._no_room = Seldom()
         self.under_way = 0  # requests that are not answered yet
+        self.streams = 0  # that are open
         self.totals = CloudTotals()
         self.metrics = CloudMetrics(self.totals)
         self.tally = Tally()

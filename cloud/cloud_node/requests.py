@@ -117,10 +117,13 @@ class Requests:
             if self._order.ordered:
                 self._unanswered[key] = request.answer
         if not self._come:  # what comes at the same time counts as under way, and is asked together
-            asyncio.get_running_loop().call_soon(self._ask_all)
+            asyncio.get_running_loop().call_soon(self.ask)
         self._come.append(request)
 
-    def _ask_all(self) -> None:
+    def ask(self) -> None:
+        """Have those answered that have come, if nobody has done so yet."""
+        if not self._come:
+            return
         come, self._come = self._come, []
         begun = [request for request in come if self._begins(request)]
         try:

@@ -84,6 +84,7 @@ class Session:
         self._ledger.count_down(first.ByteSize())
         await write(first)
         reading = asyncio.create_task(self._read(requests, write))
+        self._inference.streams += 1
         try:
             while True:
                 quiet = self._draining and not self._requests.under_way
@@ -103,6 +104,7 @@ class Session:
                     return
             await reading
         finally:
+            self._inference.streams -= 1
             self._requests.out.close()
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
@@ -124,9 +126,11 @@ class Session:
                     await self._take_batch(request.batch, message_bytes)
                 else:
                     await self._take(request, message_bytes, wire_bytes)
-                # What came to all streams meanwhile is asked for first; what is answered by then
-                # leaves from here: to wake another task takes longer.
-                await asyncio.sleep(0)
+                # What is answered by then leaves from here: to wake another task takes longer.
+                if self._inference.streams == 1:
+                    self._requests.ask()
+                else:  # what has come to the others meanwhile is asked for in the same turn
+                    await asyncio.sleep(0)
                 if not self._writing.locked():
                     await self._write_all(write)
                 if not self._goes_on:

@@ -58,7 +58,8 @@ class TailWorker:
         self._limits = limits or BatchLimits()
         self._decode_each = decode or _each_by_itself
         self._threads = threads  # of a batch that has them all
-        self._changed = threading.Condition()  # guards the room and the pings
+        self._lock = threading.RLock()  # guards the room and the pings
+        self._changed = threading.Condition(self._lock)
         self._room = WaitingRoom(self._limits)
         self._pings: list[list[asyncio.Future[None]]] = [[] for _ in range(self._limits.lanes)]
         self._ended = False
@@ -128,40 +129,52 @@ class TailWorker:
             DeadlineError: it could not be answered in time.
             UnavailableError: the worker has ended, or did before it was computed.
         """
-        now, alone = time.monotonic(), alone and len(jobs) == 1
+        now = time.monotonic()
+        for job in jobs:
+            job.begin(now)
+        if alone and len(jobs) == 1 and self._answers_now(tail, jobs[0], now):
+            return
         told: list[_Outcome] = []
-        lone: tuple[Group, Job] | None = None
         with self._changed:
             for group, alike in _by_group(tail, jobs):
-                for job in alike:
-                    job.begin(now)
                 if self._ended:
                     told += [(job, _stopped()) for job in alike]
-                elif alone and self._room.takes_at_once(group, alike[0].deadline, now):
-                    lone = group, alike[0]
                 else:
                     told += self._room.join(group, sender, alike, now)
                     self._changed.notify()
-        if lone is not None:
-            told.append((lone[1], self._answer_now(*lone)))
         _settle(told, (), None)
 
-    def _answer_now(self, group: Group, job: Job) -> Outcome:
+    def _answers_now(self, tail: TailEngine, job: Job, now: float) -> bool:
+        """Answer an image that comes at this moment, if it is soon done and nothing goes before."""
+        image = job.image
+        group = Group(tail, image.timesteps, image.spike_bytes)
+        with self._lock:
+            if self._ended or not self._room.takes_at_once(group, job.deadline, now):
+                return False
+        outcome = self._outcome_of(tail, job)
+        _settle([(job, outcome)], (), None)
+        if isinstance(outcome, TailAnswer):  # which is on its way when that is taken in
+            asyncio.get_running_loop().call_soon(self._note_one, group, outcome.tail_us / 1e6)
+        return True
+
+    def _outcome_of(self, tail: TailEngine, job: Job) -> Outcome:
         spikes = decoded(job.image)
         if isinstance(spikes, CorruptFrameError):
             return spikes
         started = time.monotonic()
         try:
-            rows = group.tail.classify(spikes[:, None], threads=self._threads)
+            rows = tail.classify(spikes[:, None], threads=self._threads)
             ((classes, chances),) = found_in(rows)
         except Exception as error:
             log.exception("tail failed", extra=fields(images=1))
             return OverloadedError(f"the tail failed: {error}")
         tail_s = time.monotonic() - started
-        with self._changed:
+        return TailAnswer(classes, chances, _us(started - job.arrived), _us(tail_s), 1)
+
+    def _note_one(self, group: Group, tail_s: float) -> None:
+        with self._lock:
             self._room.taken_at_once(group, tail_s)
             self.batches[1] = self.batches.get(1, 0) + 1
-        return TailAnswer(classes, chances, _us(started - job.arrived), _us(tail_s), 1)
 
     def _work(self, lane: int) -> None:
         """Run batches until the end; a lane's whole life."""

@@ -60,10 +60,12 @@ def decode(payload: bytes, model: ContextModel, timesteps: int) -> Sites:
     Raises:
         CorruptFrameError: not what ``encode`` writes for any spikes.
     """
-    (decoded,) = decode_each((payload,), model, timesteps)
-    if isinstance(decoded, CorruptFrameError):
-        raise decoded
-    return decoded
+    if (error := _refused(payload, dense_bytes(timesteps * model.shape.sites))) is not None:
+        raise error
+    (sites,) = _decoded((payload,), model, timesteps)
+    if sites is None:
+        raise _no_code()
+    return sites
 
 
 def decode_each(
@@ -74,17 +76,21 @@ def decode_each(
     refused = [_refused(payload, limit) for payload in payloads]
     # In place of one that is not looked into: no bytes, so that each keeps its place.
     taken = tuple(b"" if error else it for it, error in zip(payloads, refused, strict=True))
-    found: Sequence[Sites | None]
-    if model.native is not None:
-        spikes, whole = model.native.decode(taken, timesteps)
-        rows = np.frombuffer(spikes, dtype=np.uint8).reshape(-1, timesteps * model.shape.sites)
-        found = [row if good else None for row, good in zip(rows, whole, strict=True)]
-    else:
-        found = [_in_numpy(payload, model, timesteps) for payload in taken]
     return [
         error or (_no_code() if sites is None else sites)
-        for error, sites in zip(refused, found, strict=True)
+        for error, sites in zip(refused, _decoded(taken, model, timesteps), strict=True)
     ]
+
+
+def _decoded(
+    payloads: tuple[bytes, ...], model: ContextModel, timesteps: int
+) -> Sequence[Sites | None]:
+    """Decode images; None for one whose payload is the code of none."""
+    if model.native is None:
+        return [_in_numpy(payload, model, timesteps) for payload in payloads]
+    spikes, whole = model.native.decode(payloads, timesteps)
+    rows = np.frombuffer(spikes, dtype=np.uint8).reshape(-1, timesteps * model.shape.sites)
+    return [row if good else None for row, good in zip(rows, whole, strict=True)]
 
 
 def _refused(payload: bytes, limit: int) -> CorruptFrameError | None:

@@ -18,6 +18,7 @@ section 12.1).
 
 import struct
 from enum import IntEnum
+from functools import cache
 from typing import NamedTuple
 
 import google_crc32c
@@ -58,6 +59,7 @@ def dense_bytes(sites: int) -> int:
     return -(-sites // 8)
 
 
+@cache
 def max_frame_bytes(shape: SpikeShape) -> int:
     """Bytes that no frame of this shape goes above, whatever the image."""
     return OVERHEAD_BYTES + dense_bytes(shape.bits)
