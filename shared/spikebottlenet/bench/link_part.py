@@ -1,8 +1,16 @@
-"""The link against a gRPC echo: one request at a time, compute taken off."""
+"""The link against a gRPC echo: one request at a time, compute taken off.
+
+What runs before a request leaves the caches that it finds, and head and tail leave them emptied. So
+requests come in a shuffled order, in which each kind follows each other one as often as itself. A
+claim's two sides are shuffled with each other alone; the table, and a note on the claims, are of
+all kinds together.
+"""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 
 import grpc
@@ -22,30 +30,36 @@ from spikebottlenet.bench.peers.servers import (
 from spikebottlenet.bench.subject import Subject
 from spikebottlenet.errors import UnavailableError
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
-from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, InferenceRecord
+from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
 _STREAM = "/bench.Peer/Stream"
-_ANSWER_WITHIN_S = 60.0  # all of one turn
+_ANSWER_WITHIN_S = 60.0
 _DEADLINE_MS = 20_000  # no answer of the edge exit among those that are measured
 _PIECES = 20  # that the requests are parted into, for a spread of medians
+_SHUFFLED = 10  # of each kind; the first of them do not count
+_ALL_FEWER = 2  # times, of each kind, where they are many
 
+# Milliseconds of requests by kind, in the order they were sent.
+Times = Mapping[str, list[float]]
 
-class _Taken(NamedTuple):
-    """Milliseconds of every request of one kind, in the order they were sent."""
+_KINDS = ("streamed", "called", "unary", "relayed", "stream", "relayed_stream", "frame")
 
-    streamed: list[float]  # on an open stream; client's clock, head and tail taken off
-    called: list[float]  # the same, a call of its own
-    edge: list[float]  # edge's clock (the record), preprocess, head, encode and tail taken off
-    network: list[float]  # the record's network_ms
-    unary: list[float]  # echo of the image file, a call
-    relayed: list[float]  # the same call, with the frame's bytes echoed by another before it ends
-    stream: list[float]  # echo of the image file, on an open stream
-    relayed_stream: list[float]  # the same, with the frame's bytes echoed by another
-    frame: list[float]  # echo of the frame, on an open stream
-    whole: list[float]  # of those on a stream, nothing taken off
-    head: list[float]
-    tail: list[float]
+# The table's rows: requests to the edge and parts of them, then echoes.
+_ROWS = {
+    "whole": "end to end at the client, on its stream",
+    "head": "head",
+    "tail": "tail",
+    "streamed": "end to end less head and tail, on the client's stream",
+    "called": "the same, a call of its own",
+    "edge": "in the edge-node less preprocess, head, encode and tail",
+    "network": "edge to cloud and back (network_ms)",
+    "unary": "echo of the image file, unary",
+    "relayed": "the same with the frame relayed to a second echo",
+    "stream": "echo of the image file, on a stream",
+    "relayed_stream": "the same with the frame relayed to a second echo, on a stream",
+    "frame": "echo of the frame, on a stream",
+}
 
 
 def measure_link(subject: Subject) -> Part:
@@ -58,8 +72,8 @@ def measure_link(subject: Subject) -> Part:
     ):
         count = 40 if subject.quick else 600
         servers = _Servers(edge.address, echo.address, relay.address)
-        taken = asyncio.run(_take(subject, servers, count))
-    if not taken.whole:
+        on_stream, as_call, times = asyncio.run(_measured(subject, servers, count))
+    if not (on_stream.get("streamed") and as_call.get("called") and times.get("whole")):
         raise UnavailableError("no request was answered by the cloud: see the log of its edge-node")
     claims = (
         claim(
@@ -70,8 +84,8 @@ def measure_link(subject: Subject) -> Part:
             Bound.AT_MOST,
             2.5,
             unit="ms",
-            values=_medians(taken.streamed),
-            references=_medians(taken.unary),
+            values=_medians(on_stream["streamed"]),
+            references=_medians(on_stream["unary"]),
             reference_is="grpc.aio unary echo of the same image file, a process of its own",
         ),
         claim(
@@ -81,44 +95,31 @@ def measure_link(subject: Subject) -> Part:
             Bound.AT_MOST,
             2.5,
             unit="ms",
-            values=_medians(taken.called),
-            references=_medians(taken.relayed),
+            values=_medians(as_call["called"]),
+            references=_medians(as_call["relayed"]),
             reference_is="two grpc.aio echoes in a row, unary and on a stream, each a process",
         ),
     )
-    names = (
-        ("end to end at the client, on its stream", taken.whole),
-        ("head", taken.head),
-        ("tail", taken.tail),
-        ("end to end less head and tail, on the client's stream", taken.streamed),
-        ("the same, a call of its own", taken.called),
-        ("in the edge-node less preprocess, head, encode and tail", taken.edge),
-        ("edge to cloud and back (network_ms)", taken.network),
-        ("echo of the image file, unary", taken.unary),
-        ("the same with the frame relayed to a second echo", taken.relayed),
-        ("echo of the image file, on a stream", taken.stream),
-        ("the same with the frame relayed to a second echo, on a stream", taken.relayed_stream),
-        ("echo of the frame, on a stream", taken.frame),
-    )
-    frame = spread(taken.frame).median
+    frame = spread(times["frame"]).median
     rows = []
-    for name, values in names:
-        took = spread(values)
+    for kind, name in _ROWS.items():
+        took = spread(times[kind])
         figures = (round(took.median, 3), round(took.low, 3), round(took.high, 3))
         rows.append((name, *figures, round(ratios([took.median], [frame])[0], 2)))
     columns = ("one request at a time", "p50 ms", "first quartile", "third quartile")
     table = Table("link", "Link", (*columns, "/ echo of the frame"), tuple(rows))
-    milder = ratios([spread(taken.edge).median], [frame])[0]
-    ours = spread(taken.streamed).median
-    one_hop = ratios([ours], [spread(taken.stream).median])[0]
-    two_hops = ratios([ours], [spread(taken.relayed_stream).median])[0]
-    as_call = ratios([spread(taken.called).median], [spread(taken.unary).median])[0]
     notes = (
-        f"{len(taken.whole)} requests of each kind. A request crosses two links (client to edge, "
-        "edge to cloud), the plain echo one and the relayed echo two. On a stream it is "
-        f"{fixed(one_hop)} x the echo on a stream and {fixed(two_hops)} x the relayed one there, "
-        f"as a call {fixed(as_call)} x the echo that is one. Edge to cloud alone, codec and "
-        f"preprocess taken off as well, is {fixed(milder)} x the echo of the frame on a stream.",
+        f"{len(times['unary'])} requests of each kind. A request crosses two links (client to "
+        "edge, edge to cloud), the plain echo one and the relayed echo two. On a stream it is "
+        f"{_ratio(times, 'streamed', 'stream')} x the echo on a stream and "
+        f"{_ratio(times, 'streamed', 'relayed_stream')} x the relayed one there, as a call "
+        f"{_ratio(times, 'called', 'unary')} x the echo that is one. Edge to cloud alone, codec "
+        f"and preprocess taken off as well, is {_ratio(times, 'edge', 'frame')} x the echo of the "
+        "frame on a stream.",
+        "Those are of all kinds in one shuffled order. The claims are of "
+        f"{len(on_stream['unary'])} requests of each side, shuffled with the other side alone; "
+        f"among all kinds, on colder caches, they would be {_ratio(times, 'streamed', 'unary')} "
+        f"and {_ratio(times, 'called', 'relayed')}.",
     )
     return Part("link", claims, (table,), notes)
 
@@ -129,6 +130,10 @@ def _medians(values: list[float]) -> list[float]:
     return [spread(values[at : at + size]).median for at in range(0, len(values) - size + 1, size)]
 
 
+def _ratio(times: Times, kind: str, reference: str) -> str:
+    return fixed(ratios([spread(times[kind]).median], [spread(times[reference]).median])[0])
+
+
 class _Servers(NamedTuple):
     """Addresses."""
 
@@ -137,51 +142,77 @@ class _Servers(NamedTuple):
     relay: str
 
 
-async def _take(subject: Subject, servers: _Servers, count: int) -> _Taken:
-    files = [image_file(pixels, ENCODINGS[0]) for pixels in subject.images.pixels[:200]]
-    taken = _Taken(*([] for _ in _Taken._fields))
-    async with (
-        make_channel(servers.edge, max_message_bytes=MAX_IMAGE_BYTES) as to_edge,
-        make_channel(servers.echo, max_message_bytes=MAX_IMAGE_BYTES) as to_echo,
-        make_channel(servers.relay, max_message_bytes=MAX_IMAGE_BYTES) as to_relay,
-    ):
-        stub: Any = EdgeInferenceStub(to_edge)
-        call: Any = to_echo.unary_unary(METHOD)
-        relay: Any = to_relay.unary_unary(METHOD)
-        requests = stub.ClassifyStream()
-        echoes: Any = to_echo.stream_stream(_STREAM)()
-        relayed: Any = to_relay.stream_stream(_STREAM)()
-        order = np.random.default_rng(0)  # what one leaves in the caches is the next one's
-        for index in range(-5, count):
-            file = files[index % len(files)]
-            frame = subject.frames[index % len(subject.frames)]
-            request = ClassifyRequest(image=file, deadline_ms=_DEADLINE_MS)
-            asks: dict[str, tuple[Any, ...]] = {
-                "called": (stub.Classify, request),
-                "streamed": (_exchange, requests, request),
-                "unary": (call, file),
-                "relayed": (relay, file),
-                "stream": (_exchange, echoes, file),
-                "relayed_stream": (_exchange, relayed, file),
-                "frame": (_exchange, echoes, frame),
-            }
-            answers: dict[str, Any] = {}
-            took: dict[str, float] = {}
-            async with asyncio.timeout(_ANSWER_WITHIN_S):
-                for name in order.permutation(list(asks)):
-                    answers[name], took[name] = await _timed(*asks[name])
-            called, streamed = answers["called"], answers["streamed"].record
-            if index >= 0 and {called.source, streamed.source} == {SOURCE_CLOUD}:
-                _add(taken, called, streamed, took)
-        for stream in (requests, echoes, relayed):
+class _Contestants:
+    """Open channels and streams to all servers."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        to_edge: grpc.aio.Channel,
+        to_echo: grpc.aio.Channel,
+        to_relay: grpc.aio.Channel,
+    ) -> None:
+        self._files = [image_file(pixels, ENCODINGS[0]) for pixels in subject.images.pixels[:200]]
+        self._frames = subject.frames
+        self._order = np.random.default_rng(0)
+        self._stub: Any = EdgeInferenceStub(to_edge)
+        self._call: Any = to_echo.unary_unary(METHOD)
+        self._relay: Any = to_relay.unary_unary(METHOD)
+        self._requests = self._stub.ClassifyStream()
+        self._echoes: Any = to_echo.stream_stream(_STREAM)()
+        self._relayed: Any = to_relay.stream_stream(_STREAM)()
+
+    async def end(self) -> None:
+        """End the streams."""
+        streams: tuple[Any, ...] = (self._requests, self._echoes, self._relayed)
+        for stream in streams:
             await stream.done_writing()
-    return taken
+
+    async def shuffled(self, kinds: Collection[str], count: int) -> Times:
+        """About ``count`` requests of each of these kinds."""
+        times: defaultdict[str, list[float]] = defaultdict(list)
+        for turn in range(1 + count // _SHUFFLED):
+            for index, kind in enumerate(self._order.permutation([*kinds] * _SHUFFLED)):
+                ask, *what = self._asks(turn * _SHUFFLED + index)[kind]
+                async with asyncio.timeout(_ANSWER_WITHIN_S):
+                    began = time.perf_counter()
+                    answer = await ask(*what)
+                    took = 1e3 * (time.perf_counter() - began)
+                if turn:
+                    _add(times, str(kind), answer, took)
+        return times
+
+    def _asks(self, index: int) -> dict[str, tuple[Any, ...]]:
+        """What is called for a request of each kind, and with what."""
+        file = self._files[index % len(self._files)]
+        frame = self._frames[index % len(self._frames)]
+        request = ClassifyRequest(image=file, deadline_ms=_DEADLINE_MS)
+        return {
+            "streamed": (_exchange, self._requests, request),
+            "called": (self._stub.Classify, request),
+            "unary": (self._call, file),
+            "relayed": (self._relay, file),
+            "stream": (_exchange, self._echoes, file),
+            "relayed_stream": (_exchange, self._relayed, file),
+            "frame": (_exchange, self._echoes, frame),
+        }
 
 
-async def _timed(ask: Callable[..., Awaitable[Any]], *what: object) -> tuple[Any, float]:
-    """An answer, and the milliseconds until it was there."""
-    began = time.perf_counter()
-    return await ask(*what), 1e3 * (time.perf_counter() - began)
+async def _measured(subject: Subject, servers: _Servers, count: int) -> tuple[Times, Times, Times]:
+    """Each claim's two sides by themselves, and all kinds together."""
+    async with AsyncExitStack() as until:
+        channels = [
+            await until.enter_async_context(make_channel(at, max_message_bytes=MAX_IMAGE_BYTES))
+            for at in servers
+        ]
+        contestants = _Contestants(subject, *channels)
+        measured = (
+            await contestants.shuffled(("streamed", "unary"), count),
+            await contestants.shuffled(("called", "relayed"), count),
+            await contestants.shuffled(_KINDS, count // _ALL_FEWER),
+        )
+        await contestants.end()
+        return measured
 
 
 async def _exchange(stream: Any, message: object) -> Any:
@@ -193,17 +224,20 @@ async def _exchange(stream: Any, message: object) -> Any:
     return answer
 
 
-def _add(
-    taken: _Taken, called: InferenceRecord, streamed: InferenceRecord, took: dict[str, float]
-) -> None:
-    stages = streamed.latency
-    taken.whole.append(took["streamed"])
-    taken.head.append(stages.head_ms)
-    taken.tail.append(stages.tail_ms)
-    taken.streamed.append(took["streamed"] - stages.head_ms - stages.tail_ms)
-    taken.called.append(took["called"] - called.latency.head_ms - called.latency.tail_ms)
-    compute_ms = stages.preprocess_ms + stages.head_ms + stages.encode_ms + stages.tail_ms
-    taken.edge.append(stages.total_ms - compute_ms)
-    taken.network.append(stages.network_ms)
-    for name in ("unary", "relayed", "stream", "relayed_stream", "frame"):
-        getattr(taken, name).append(took[name])
+def _add(times: defaultdict[str, list[float]], kind: str, answer: Any, took: float) -> None:
+    """Take in a request that took so many milliseconds, unless the edge exit answered it."""
+    if kind not in ("streamed", "called"):
+        times[kind].append(took)
+        return
+    record = answer.record if kind == "streamed" else answer
+    if record.source != SOURCE_CLOUD:
+        return
+    stages = record.latency
+    times[kind].append(took - stages.head_ms - stages.tail_ms)
+    if kind == "streamed":
+        compute_ms = stages.preprocess_ms + stages.head_ms + stages.encode_ms + stages.tail_ms
+        times["whole"].append(took)
+        times["head"].append(stages.head_ms)
+        times["tail"].append(stages.tail_ms)
+        times["edge"].append(stages.total_ms - compute_ms)
+        times["network"].append(stages.network_ms)
