@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -53,6 +55,18 @@ def writer_to(stream: Any, due: dict[int, Exchange]) -> LinkWriter:
     return LinkWriter(stream, due.get, deadline_ms=10_000)
 
 
+@asynccontextmanager
+async def idle_writer(stream: Stream, due: dict[int, Exchange]) -> AsyncIterator[LinkWriter]:
+    """One that runs and has nothing to do; at the end all goes through."""
+    writer = writer_to(stream, due)
+    running = asyncio.create_task(writer.run())
+    await turns()
+    yield writer
+    stream.open.set()
+    writer.end()
+    await running
+
+
 async def turns(count: int = 3) -> None:
     """Let all tasks go on."""
     for _ in range(count):
@@ -61,49 +75,34 @@ async def turns(count: int = 3) -> None:
 
 async def test_a_lone_request_is_written_before_its_task_waits() -> None:
     stream, due = Stream(), exchanges(1)
-    writer = writer_to(stream, due)
-    running = asyncio.create_task(writer.run())
-    await turns()
-    writer.put(1, alone=True)
-    assert stream.sent == [1]
-    assert (due[1].wire_bytes_up, due[1].sends) == (77, 1)  # it may be answered any time now
-    stream.open.set()
-    writer.end()
-    await running
+    async with idle_writer(stream, due) as writer:
+        writer.put(1, alone=True)
+        assert stream.sent == [1]
+        assert (due[1].wire_bytes_up, due[1].sends) == (77, 1)  # it may be answered any time now
     assert stream.sent == [1]
     assert stream.ended
 
 
 async def test_requests_that_come_while_one_is_written_leave_together_behind_it() -> None:
     stream, due = Stream(), exchanges(4)
-    writer = writer_to(stream, due)
-    running = asyncio.create_task(writer.run())
-    await turns()
-    writer.put(1, alone=True)
-    await turns()
-    for sequence in (2, 3, 4, 3):
-        writer.put(sequence)
-    await turns()
-    assert stream.sent == [1]
-    stream.open.set()
-    await turns(6)
-    assert stream.sent == [1, 3]
-    writer.end()
-    await running
+    async with idle_writer(stream, due) as writer:
+        writer.put(1, alone=True)
+        await turns()
+        for sequence in (2, 3, 4, 3):
+            writer.put(sequence, alone=True)
+        await turns()
+        assert stream.sent == [1]
+        stream.open.set()
+        await turns(6)
+        assert stream.sent == [1, 3]
 
 
 async def test_requests_that_come_in_one_turn_of_the_loop_leave_together() -> None:
     stream, due = Stream(), exchanges(3)
-    stream.open.set()
-    writer = writer_to(stream, due)
-    running = asyncio.create_task(writer.run())
-    await turns()
-    for sequence in due:
-        writer.put(sequence)
-    await turns()
+    async with idle_writer(stream, due) as writer:
+        for sequence in due:
+            writer.put(sequence)
     assert stream.sent == [3]
-    writer.end()
-    await running
 
 
 async def test_what_waits_at_the_end_is_written_and_what_is_not_due_is_not() -> None:
