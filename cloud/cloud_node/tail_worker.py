@@ -58,8 +58,7 @@ class TailWorker:
         self._limits = limits or BatchLimits()
         self._decode_each = decode or _each_by_itself
         self._threads = threads  # of a batch that has them all
-        self._lock = threading.RLock()  # guards the room and the pings
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition()  # guards the room and the pings
         self._room = WaitingRoom(self._limits)
         self._pings: list[list[asyncio.Future[None]]] = [[] for _ in range(self._limits.lanes)]
         self._ended = False
@@ -132,7 +131,7 @@ class TailWorker:
         now = time.monotonic()
         for job in jobs:
             job.begin(now)
-        if alone and len(jobs) == 1 and self._answers_now(tail, jobs[0], now):
+        if alone and len(jobs) == 1 and self._answers_now(tail, jobs[0]):
             return
         told: list[_Outcome] = []
         with self._changed:
@@ -144,12 +143,12 @@ class TailWorker:
                     self._changed.notify()
         _settle(told, (), None)
 
-    def _answers_now(self, tail: TailEngine, job: Job, now: float) -> bool:
+    def _answers_now(self, tail: TailEngine, job: Job) -> bool:
         """Answer an image that comes at this moment, if it is soon done and nothing goes before."""
         image = job.image
         group = Group(tail, image.timesteps, image.spike_bytes)
-        with self._lock:
-            if self._ended or not self._room.takes_at_once(group, job.deadline, now):
+        with self._changed:
+            if self._ended or not self._room.takes_at_once(group, job.deadline, job.arrived):
                 return False
         outcome = self._outcome_of(tail, job)
         _settle([(job, outcome)], (), None)
@@ -172,7 +171,7 @@ class TailWorker:
         return TailAnswer(classes, chances, _us(started - job.arrived), _us(tail_s), 1)
 
     def _note_one(self, group: Group, tail_s: float) -> None:
-        with self._lock:
+        with self._changed:
             self._room.taken_at_once(group, tail_s)
             self.batches[1] = self.batches.get(1, 0) + 1
 
