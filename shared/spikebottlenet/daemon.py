@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeVar
 
+import uvloop
 from pydantic import Field
 
 from spikebottlenet import __version__
@@ -78,7 +79,7 @@ def run_daemon(
         await serve(settings, read)
 
     try:
-        asyncio.run(whole_life())
+        uvloop.run(whole_life())
     except SpikeBottleNetError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
