@@ -3,12 +3,14 @@
 import importlib.util
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from asyncio import AbstractEventLoop
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 import yaml
 
 from spikebottlenet.bundle import Bundle, Half, default_bundle, open_bundle
@@ -16,6 +18,11 @@ from spikebottlenet.cli.daemons import Daemon, running_daemon
 from tests.crops import crop_photos, write_crops
 
 Start = Callable[..., Daemon]
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], AbstractEventLoop]]:
+    """All tests have the event loop that the daemons have."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import select
 import socket
 import ssl
@@ -10,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -19,10 +21,14 @@ from starlette.routing import Route
 from spikebottlenet.errors import ConfigError
 from spikebottlenet.listening import ListeningSettings
 from spikebottlenet.metrics.exposition import metrics_route
+from spikebottlenet.rpc.limits import ServerLimits
 from spikebottlenet.rpc.tokens import entry_of
 from spikebottlenet.web.door import CLIENT
+from spikebottlenet.web.ending import Ending
+from spikebottlenet.web.guard import Guard
 from spikebottlenet.web.pages.feed import Feed
 from spikebottlenet.web.server import Refused, Routes, Web, running_web
+from spikebottlenet.web.site import open_site
 
 WITHIN_S = 20.0
 LARGE = 16 << 20  # bytes; more than the kernel keeps of one connection
@@ -178,6 +184,34 @@ async def test_a_client_has_one_name_both_ways(tls: Path) -> None:
         assert await asyncio.to_thread(named, served.url) == "certificate cam"
 
 
+class Exhausted(socket.socket):
+    """A listener whose process has no descriptor left for the first visitor."""
+
+    tries = 0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self.tries += 1
+        if self.tries == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return super().accept()
+
+
+async def test_a_visitor_that_cannot_be_taken_now_is_taken_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("spikebottlenet.web.visitor._AGAIN_S", 0.0)
+    with Exhausted() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)
+        guard = Guard(tokens=None, context=None, only_here=True)
+        site = await open_site(listener, Pages()({}), guard, ServerLimits(), Ending())
+        port = listener.getsockname()[1]
+        assert status(await asyncio.to_thread(ask, port, "/who")) == 200
+        await site.close()
+        assert listener.tries > 1
+
+
 async def test_headers_have_a_limit_however_they_come() -> None:
     async with web(Pages(), max_metadata_bytes=2048) as served:
         port = port_of(served)
@@ -267,12 +301,8 @@ async def test_what_was_taken_is_answered_before_the_end_and_watchers_go_at_once
 
 
 async def test_a_page_that_stays_open_does_not_hold_up_the_end(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def wait_closed(_: asyncio.Server) -> None:
-        await asyncio.Event().wait()  # as from CPython 3.12.1 on, while a visitor is there
-
-    monkeypatch.setattr("asyncio.base_events.Server.wait_closed", wait_closed)
     ending = asyncio.timeout(WITHIN_S)
     async with ending, web(Pages()) as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", port_of(served))

@@ -18,7 +18,7 @@ from spikebottlenet.rpc.limits import ServerLimits
 from spikebottlenet.web.door import Door
 from spikebottlenet.web.ending import Ending
 from spikebottlenet.web.guard import Guard
-from spikebottlenet.web.visitor import Arrival, Reception
+from spikebottlenet.web.visitor import Reception
 
 _GOODBYE_S = 1.0  # for answers that are on their way at the end
 
@@ -26,9 +26,9 @@ _GOODBYE_S = 1.0  # for answers that are on their way at the end
 class Site:
     """A web server from its first visitor on."""
 
-    def __init__(self, reception: Reception, server: asyncio.Server) -> None:
+    def __init__(self, reception: Reception, listener: socket.socket) -> None:
         self._reception = reception
-        self._server = server
+        self._taking = asyncio.create_task(reception.take_in(listener))
 
     async def answered(self, within_s: float) -> None:
         """Return once all that was asked before is answered, or after ``within_s`` seconds."""
@@ -37,11 +37,9 @@ class Site:
 
     async def close(self) -> None:
         """Take no more visitors, let answers that are on their way end, cut what is left."""
-        self._server.close()  # never awaited: from CPython 3.12.1 on it waits for visitors to go
-        handshakes, state = list(self._reception.handshakes), self._reception.state
-        for shaking in handshakes:
-            shaking.cancel()
-        await asyncio.gather(*handshakes, return_exceptions=True)
+        self._taking.cancel()
+        await asyncio.gather(self._taking, return_exceptions=True)
+        state = self._reception.state
         for visitor in list(state.connections):
             visitor.shutdown()
         await self.answered(_GOODBYE_S)
@@ -75,8 +73,4 @@ async def open_site(
         h11_max_incomplete_event_size=limits.max_metadata_bytes,
     )
     config.load()
-    reception = Reception(config, guard.context, limits)
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Arrival(reception), sock=listener, backlog=limits.backlog
-    )
-    return Site(reception, server)
+    return Site(Reception(config, guard.context, limits), listener)

@@ -5,6 +5,7 @@ nothing cost no more of them than visitors may.
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 import struct
@@ -21,86 +22,59 @@ from spikebottlenet.rpc.access import address_name
 from spikebottlenet.rpc.limits import Places, ServerLimits
 from spikebottlenet.web.door import CERTIFICATE
 
+log = logging.getLogger(__name__)
+
 _MAX_CONNECTIONS = 128  # of all visitors; one address may have as many as are free
+_AGAIN_S = 1.0  # until connections are taken again, where one could not be
 
 
 class Reception:
-    """What all connections of one web server share."""
+    """Takes visitors in, each as soon as there is a place: what all of one web server share."""
 
     def __init__(self, config: Config, context: ssl.SSLContext | None, limits: ServerLimits):
         self.config = config
-        self.context = context
         self.limits = limits
         self.state = ServerState()
-        self.places = Places(_MAX_CONNECTIONS, "close some")
-        self.handshakes: set[asyncio.Task[None]] = set()
+        self._context = context
+        self._places = Places(_MAX_CONNECTIONS, "close some")
 
-
-class Arrival(asyncio.Protocol):
-    """A connection until it may speak HTTP: it takes a place, then TLS where that is set."""
-
-    def __init__(self, reception: Reception) -> None:
-        self._reception = reception
-        self._place = ExitStack()
-        self._early: list[bytes] = []  # said before the visitor stands
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take it, if there is room."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101, TCP's
-        peer = transport.get_extra_info("peername")
-        try:
-            name = address_name(peer[0]) if peer else "unknown"
-            self._place.enter_context(self._reception.places.taken(name))
-        except OverloadedError:
-            transport.abort()
-            return
-        # What a peer does not read is known as soon as the kernel takes no more of it.
-        transport.set_write_buffer_limits(high=1, low=0)
-        if self._reception.context is None:
-            self._begin(transport)
-            return
-        transport.pause_reading()
-        shaking = asyncio.get_running_loop().create_task(
-            self._shake_hands(transport, self._reception.context)
-        )
-        self._reception.handshakes.add(shaking)
-        shaking.add_done_callback(self._reception.handshakes.discard)
-
-    def data_received(self, data: bytes) -> None:
-        """Keep what came with the end of the handshake."""
-        self._early.append(data)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
-        self._place.close()
-
-    async def _shake_hands(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
+    async def take_in(self, listener: socket.socket) -> None:
+        """Take connections until this is cancelled; visitors that speak by then go on."""
         loop = asyncio.get_running_loop()
-        try:
-            secure = await loop.start_tls(
-                plain,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=self._reception.limits.handshake_s,
-            )
-        except OSError:  # of TLS or the connection: theirs to know
-            secure = None
-        except BaseException:
-            self._place.close()
-            raise
-        if secure is None or secure.is_closing():
-            self._place.close()
-            return
-        secure.set_write_buffer_limits(high=1, low=0)
-        self._begin(secure)
+        async with asyncio.TaskGroup() as arriving:
+            while True:
+                try:
+                    connection, address = await loop.sock_accept(listener)
+                except ConnectionError:  # gone again
+                    continue
+                except OSError:  # no descriptor to be had now
+                    await asyncio.sleep(_AGAIN_S)
+                    continue
+                arriving.create_task(self._arrive(connection, address[0]))
 
-    def _begin(self, transport: asyncio.Transport) -> None:
-        visitor = Visitor(self._reception, _certificate(transport), self._place.close)
-        transport.set_protocol(visitor)
-        visitor.connection_made(transport)
-        for data in self._early:
-            visitor.data_received(data)
+    async def _arrive(self, connection: socket.socket, address: str) -> None:
+        """Have a connection take a place, then TLS where that is set, and speak HTTP."""
+        place = ExitStack()
+        try:
+            place.enter_context(self._places.taken(address_name(address)))
+        except OverloadedError:
+            connection.close()
+            return
+        secure = self._context is not None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Visitor(self, place.close),
+                connection,
+                ssl=self._context,
+                ssl_handshake_timeout=self.limits.handshake_s if secure else None,
+                ssl_shutdown_timeout=self.limits.handshake_s if secure else None,
+            )
+        except BaseException as error:
+            place.close()
+            if not isinstance(error, Exception):
+                raise
+            if not isinstance(error, OSError):  # which are of TLS or the connection: theirs to know
+                log.exception("a visitor was not taken in")
 
 
 def _certificate(transport: asyncio.Transport) -> str | None:
@@ -136,16 +110,17 @@ class _Timer:
 class Visitor(H11Protocol):
     """One connection; ended if a request does not come whole in time, or an answer is not read."""
 
-    def __init__(
-        self, reception: Reception, certificate: str | None, leave: Callable[[], None]
-    ) -> None:
-        super().__init__(reception.config, reception.state, {CERTIFICATE: certificate})
+    def __init__(self, reception: Reception, leave: Callable[[], None]) -> None:
+        super().__init__(reception.config, reception.state, {})
         self._leave = leave
         self._asking = _Timer(reception.limits.silent_s, self._abort)
         self._unread = _Timer(reception.limits.silent_s, self._cut)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for its first request."""
+        self.app_state[CERTIFICATE] = _certificate(transport)
+        # What a peer does not read is known as soon as the kernel takes no more of it.
+        transport.set_write_buffer_limits(high=1, low=0)
         super().connection_made(transport)
         self._asking.start()
 
