@@ -11,6 +11,7 @@ import ssl
 import struct
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Any
 
 import h11
 from uvicorn import Config
@@ -18,6 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from spikebottlenet.errors import OverloadedError
+from spikebottlenet.logs import fields
 from spikebottlenet.rpc.access import address_name
 from spikebottlenet.rpc.limits import Places, ServerLimits
 from spikebottlenet.web.door import CERTIFICATE
@@ -35,7 +37,13 @@ class Reception:
         self.config = config
         self.limits = limits
         self.state = ServerState()
-        self._context = context
+        self._tls: dict[str, Any] = {}
+        if context is not None:  # an answer that is read may take its time beyond the end
+            self._tls = {
+                "ssl": context,
+                "ssl_handshake_timeout": limits.handshake_s,
+                "ssl_shutdown_timeout": limits.silent_s,
+            }
         self._places = Places(_MAX_CONNECTIONS, "close some")
 
     async def take_in(self, listener: socket.socket) -> None:
@@ -47,34 +55,31 @@ class Reception:
                     connection, address = await loop.sock_accept(listener)
                 except ConnectionError:  # gone again
                     continue
-                except OSError:  # no descriptor to be had now
+                except Exception as error:  # no descriptor to be had now, and the like
+                    log.warning("visitors wait", extra=fields(reason=str(error)))
                     await asyncio.sleep(_AGAIN_S)
                     continue
                 arriving.create_task(self._arrive(connection, address[0]))
+                await asyncio.sleep(0)  # others have their turns, however many come
 
     async def _arrive(self, connection: socket.socket, address: str) -> None:
         """Have a connection take a place, then TLS where that is set, and speak HTTP."""
         place = ExitStack()
         try:
             place.enter_context(self._places.taken(address_name(address)))
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: Visitor(self, place.close), connection, **self._tls
+            )
         except OverloadedError:
             connection.close()
-            return
-        secure = self._context is not None
-        try:
-            await asyncio.get_running_loop().connect_accepted_socket(
-                lambda: Visitor(self, place.close),
-                connection,
-                ssl=self._context,
-                ssl_handshake_timeout=self.limits.handshake_s if secure else None,
-                ssl_shutdown_timeout=self.limits.handshake_s if secure else None,
-            )
-        except BaseException as error:
+        except OSError:  # of TLS or the connection: theirs to know
             place.close()
-            if not isinstance(error, Exception):
-                raise
-            if not isinstance(error, OSError):  # which are of TLS or the connection: theirs to know
-                log.exception("a visitor was not taken in")
+        except Exception:  # a mistake of ours costs this visitor a page, and no other anything
+            place.close()
+            log.exception("a visitor was not taken in")
+        except BaseException:
+            place.close()
+            raise
 
 
 def _certificate(transport: asyncio.Transport) -> str | None:
@@ -115,17 +120,19 @@ class Visitor(H11Protocol):
         self._leave = leave
         self._asking = _Timer(reception.limits.silent_s, self._abort)
         self._unread = _Timer(reception.limits.silent_s, self._cut)
+        self._ended = _Timer(reception.limits.silent_s, self._cut)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for its first request."""
         self.app_state[CERTIFICATE] = _certificate(transport)
+        super().connection_made(transport)
         # What a peer does not read is known as soon as the kernel takes no more of it.
         transport.set_write_buffer_limits(high=1, low=0)
-        super().connection_made(transport)
         self._asking.start()
 
     def data_received(self, data: bytes) -> None:
         """Take some bytes; each request has its time from its first byte."""
+        self._ended.stop()
         super().data_received(data)
         if self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._asking.stop()
@@ -142,10 +149,16 @@ class Visitor(H11Protocol):
         self._unread.stop()
         super().resume_writing()
 
+    def on_response_complete(self) -> None:
+        """Give the peer a time for the whole answer: under TLS nothing tells who reads none."""
+        super().on_response_complete()
+        if self.cycle.response_complete:  # and no request has come right behind
+            self._ended.start()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self._asking.stop()
-        self._unread.stop()
+        for timer in (self._asking, self._unread, self._ended):
+            timer.stop()
         self._leave()
         super().connection_lost(exc)
 
