@@ -46,11 +46,20 @@ def test_the_centre_square_is_what_is_seen() -> None:
     assert (read_image(encoded(wide), whole) == (255, 0, 0)).all(axis=2).any()
 
 
-def test_exif_orientation_is_followed() -> None:
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 100, "subsampling": 0}),
+        ("PNG", {}),
+        ("WEBP", {"lossless": True}),
+        ("TIFF", {}),
+    ],
+)
+def test_exif_orientation_is_followed(kind: str, options: dict[str, object]) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise to see it upright
     turned = gradient().transpose(Image.Transpose.ROTATE_90)
-    found = read_image(encoded(turned, "JPEG", exif=exif, quality=100, subsampling=0), WANTED)
+    found = read_image(encoded(turned, kind, exif=exif, **options), WANTED)
     upright = read_image(encoded(gradient()), WANTED)
     assert close(found, upright, 6)
 

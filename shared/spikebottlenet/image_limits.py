@@ -29,6 +29,7 @@ _MAX_TEXTS = 6  # compressed ones of a PNG; each may take 8 MiB
 _MAX_EXIF_BYTES = 1 << 20
 
 _PNG = b"\x89PNG\r\n\x1a\n"
+_JPEG = b"\xff\xd8"
 _ICO = b"\0\0\1\0"
 _TAG_BYTES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 
@@ -60,6 +61,15 @@ class ImageBytes(io.BytesIO):
             raise TooLargeError(f"image has more than {_MAX_READS} pieces: save it again")
 
 
+def as_file(data: bytes) -> io.BytesIO:
+    """Image file to be read, a bounded number of times whatever its bytes say.
+
+    Small PNG and JPEG files need no count: they are read from front to back.
+    """
+    front_to_back = data[:8] == _PNG or data[:2] == _JPEG
+    return io.BytesIO(data) if front_to_back and len(data) <= _MAX_READS else ImageBytes(data)
+
+
 def check_file(data: bytes, *, max_pixels: int) -> None:
     """Refuse a file for what its bytes alone tell, before Pillow reads it.
 
@@ -71,7 +81,7 @@ def check_file(data: bytes, *, max_pixels: int) -> None:
             f"PPM of {len(data)} bytes holds its pixels as words, wanted at most "
             f"{_MAX_PLAIN_BYTES}: save it as binary PPM or PNG"
         )
-    if data[:2] == b"\xff\xd8":
+    if data[:2] == _JPEG:
         scans = data.count(b"\xff\xda")
         if scans > _MAX_SCANS:
             raise TooLargeError(f"JPEG has {scans} scans, wanted at most {_MAX_SCANS}: save it new")

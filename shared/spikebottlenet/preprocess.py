@@ -18,7 +18,7 @@ from spikebottlenet.errors import ImageError, SpikeBottleNetError, TooLargeError
 from spikebottlenet.event_frames import bin_events
 from spikebottlenet.image_limits import (
     REFUSED_FORMATS,
-    ImageBytes,
+    as_file,
     check_decoder,
     check_file,
     drop_long_exif,
@@ -76,7 +76,7 @@ def read_image(
         raise ImageError("image is empty (0 bytes): give the bytes of an image file")
     try:
         check_file(data, max_pixels=max_image_pixels)
-        with Image.open(ImageBytes(data), formats=_formats()) as image:
+        with Image.open(as_file(data), formats=_formats()) as image:
             width, height = image.size
             if width * height > max_image_pixels:
                 raise TooLargeError(
@@ -105,7 +105,8 @@ def read_image(
 def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
     """Give the centre square, upright, on 8 bits, RGB, as uint8 [side, side, 3]."""
     image.load()
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # Where nothing is said of an image there is no EXIF either, and none to be looked for.
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if image.info else 1
     width, height = reversed(image.size) if orientation in _SIDEWAYS else image.size
     box, size = (0, 0, width, height), (wanted.side, wanted.side)
     if (width, height) != size:
