@@ -58,6 +58,16 @@ class Answered(NamedTuple):
     model: ServedModel
 
 
+class _Image(NamedTuple):
+    """An image that the head has run."""
+
+    wanted: Wanted
+    model: ServedModel
+    encoded: EncodedImage
+    draft: Draft
+    alone: bool  # no other was under way when it came
+
+
 class _Outcome(NamedTuple):
     answer: Answer
     sending: Sending
@@ -100,53 +110,40 @@ class Answering:
             )
             _trace_stages(wanted.span, encoded)
             draft = Draft(model.bundle, self._radio, encoded)
-            outcome = await self._decide(model, encoded, wanted, draft, alone=alone)
+            outcome = await self._decide(_Image(wanted, model, encoded, draft, alone))
             total_ms = 1e3 * (time.monotonic() - wanted.arrived)
             reply = draft.reply(outcome.answer, outcome.sending, total_ms=total_ms)
         return Answered(reply, outcome.cloud_missing, encoded, model)
 
-    async def _decide(
-        self,
-        model: ServedModel,
-        encoded: EncodedImage,
-        wanted: Wanted,
-        draft: Draft,
-        *,
-        alone: bool,
-    ) -> _Outcome:
-        if wanted.store:
-            sequence = await self._store.accept(wanted.key, encoded.frame, model.bundle)
-            return self._by_exit(model, encoded, self._stored(sequence), "stored for delivery")
+    async def _decide(self, image: _Image) -> _Outcome:
+        if image.wanted.store:
+            sequence = await self._keep(image)
+            return _Outcome(_exit_answer(image), self._stored(sequence), "stored for delivery")
         if self._settings.store == "always":
-            kept = await self._try_store(model, encoded, wanted)
+            kept = await self._try_store(image)
             if kept is not None:
-                return await self._wait_for_delivery(kept, model, encoded, wanted)
-        live = await self._live(model, encoded, wanted, draft, alone=alone)
+                return await self._wait_for_delivery(kept, image)
+        live = await self._live(image)
         if live.cloud_missing and self._settings.store == "on_failure":
-            kept = await self._try_store(model, encoded, wanted)
+            kept = await self._try_store(image)
             if kept is not None:
                 return live._replace(sending=self._stored(kept))
         return live
 
-    async def _live(
-        self,
-        model: ServedModel,
-        encoded: EncodedImage,
-        wanted: Wanted,
-        draft: Draft,
-        *,
-        alone: bool,
-    ) -> _Outcome:
+    async def _live(self, image: _Image) -> _Outcome:
+        wanted, model = image.wanted, image.model
         latest = _latest(wanted)
         if self._settings.store == "on_failure":  # there is a disk to be written yet
             latest -= min(_RESERVE * (latest - wanted.arrived), _MAX_RESERVE_S)
         exchange = model.link.new_exchange(
-            encoded.frame, deadline=latest, traceparent=wanted.span.traceparent
+            image.encoded.frame, deadline=latest, traceparent=wanted.span.traceparent
         )
         sent = time.monotonic()
         missing = ""
         try:
-            prediction = await model.link.infer(exchange, meanwhile=draft.begin, alone=alone)
+            prediction = await model.link.infer(
+                exchange, meanwhile=image.draft.begin, alone=image.alone
+            )
             if max(prediction.classes) >= len(model.bundle.manifest.class_names):
                 raise UnavailableError("the cloud's answer is of another model's classes")
             if max(prediction.chances) > CERTAIN:
@@ -156,7 +153,7 @@ class Answering:
             raise  # a mistake of whoever set this up; the exit would hide it
         except SpikeBottleNetError as reason:  # whatever keeps the cloud from answering
             missing = str(reason)
-            answer = edge_exit_answer(model.head.exit_probabilities(encoded), encoded)
+            answer = _exit_answer(image)
         wanted.span.part("exchange", sent, time.monotonic())
         sending = Sending(
             request_id=exchange.request_id,
@@ -166,13 +163,15 @@ class Answering:
         )
         return _Outcome(answer, sending, missing)
 
-    async def _try_store(
-        self, model: ServedModel, encoded: EncodedImage, wanted: Wanted
-    ) -> int | None:
-        left_s = max(0.0, wanted.deadline - time.monotonic())
+    async def _keep(self, image: _Image) -> int:
+        """Store its spikes; the sequence that they have there."""
+        return await self._store.accept(image.wanted.key, image.encoded.frame, image.model.bundle)
+
+    async def _try_store(self, image: _Image) -> int | None:
+        left_s = max(0.0, image.wanted.deadline - time.monotonic())
         try:
             async with asyncio.timeout(left_s):
-                return await self._store.accept(wanted.key, encoded.frame, model.bundle)
+                return await self._keep(image)
         except (OverloadedError, StoreError) as error:
             reason = str(error)
         except TimeoutError:
@@ -181,28 +180,25 @@ class Answering:
         log.error("not stored in time", extra=fields(reason=reason))
         return None
 
-    async def _wait_for_delivery(
-        self, sequence: int, model: ServedModel, encoded: EncodedImage, wanted: Wanted
-    ) -> _Outcome:
+    async def _wait_for_delivery(self, sequence: int, image: _Image) -> _Outcome:
         queue = await self._store.queue()
         began = time.monotonic()
         try:
-            async with asyncio.timeout(max(0.0, _latest(wanted) - began)):
+            async with asyncio.timeout(max(0.0, _latest(image.wanted) - began)):
                 answer = await queue.answer_of(sequence)
         except TimeoutError:
             missing = "stored; not delivered within the deadline"
-            return self._by_exit(model, encoded, self._stored(sequence), missing)
+            return _Outcome(_exit_answer(image), self._stored(sequence), missing)
         waited_ms = 1e3 * (time.monotonic() - began)
         return _Outcome(stored_answer(answer, waited_ms=waited_ms), self._stored(sequence))
 
-    def _by_exit(
-        self, model: ServedModel, encoded: EncodedImage, sending: Sending, why: str
-    ) -> _Outcome:
-        probabilities = model.head.exit_probabilities(encoded)
-        return _Outcome(edge_exit_answer(probabilities, encoded), sending, why)
-
     def _stored(self, sequence: int) -> Sending:
         return Sending(self._store.request_id(sequence), message_bytes=0, stored=True)
+
+
+def _exit_answer(image: _Image) -> Answer:
+    probabilities = image.model.head.exit_probabilities(image.encoded)
+    return edge_exit_answer(probabilities, image.encoded)
 
 
 def _trace_stages(span: Span, encoded: EncodedImage) -> None:

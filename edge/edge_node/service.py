@@ -142,13 +142,9 @@ class EdgeService(EdgeInferenceServicer):
         self, request: ClassifyRequest | None, arrived: float, until: float | None
     ) -> ClassifyResponse:
         sequence = 0 if request is None else request.sequence
-        client = current_client()
         try:
-            client.begin_request()
-            try:
+            with current_client().request():
                 answered = await self.classify(request, arrived, until)
-            finally:
-                client.end_request()
             return ClassifyResponse(sequence=sequence, record=answered.reply.message)
         except SpikeBottleNetError as error:
             failure = ClassifyFailure(
