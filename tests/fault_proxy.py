@@ -90,7 +90,7 @@ class FaultProxy:
     def _end_all(self, *, reset: bool) -> None:
         for task, writers in list(self._tasks.items()):
             for writer in writers:
-                _abort(writer, reset=reset)
+                abort(writer, reset=reset)
             task.cancel()
 
     def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,18 +105,18 @@ class FaultProxy:
         self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter], number: int
     ) -> None:
         if self.faults.refuse:
-            _abort(writers[0], reset=True)
+            abort(writers[0], reset=True)
             return
         carried = _Carried(self, number)
         if self.faults.black_hole:
             await carried.swallow(reader)
-            _abort(writers[0], reset=False)
+            abort(writers[0], reset=False)
             return
         host, _, port = self.target.rpartition(":")
         try:
             far_reader, far_writer = await asyncio.open_connection(host, int(port))
         except OSError:
-            _abort(writers[0], reset=True)
+            abort(writers[0], reset=True)
             return
         writers.append(far_writer)
         try:
@@ -155,7 +155,7 @@ class _Carried:
             except OSError:
                 deliver.cancel()
                 if not self.is_dead():
-                    _abort(writer, reset=True)
+                    abort(writer, reset=True)
 
     async def swallow(self, reader: asyncio.StreamReader) -> None:
         """Read to the end and forget."""
@@ -180,7 +180,7 @@ class _Carried:
             free_at = max(free_at, arrived + delay_ms / 1000)
             if not data:
                 await _until(free_at + proxy.faults.slow_close_ms / 1000)
-                if not self.is_dead():
+                if not (self.is_dead() or writer.is_closing()):
                     with contextlib.suppress(OSError):
                         writer.write_eof()
                 return
@@ -205,7 +205,8 @@ async def _until(moment: float) -> None:
     await asyncio.sleep(max(0.0, moment - time.monotonic()))
 
 
-def _abort(writer: asyncio.StreamWriter, *, reset: bool) -> None:
+def abort(writer: asyncio.StreamWriter, *, reset: bool) -> None:
+    """Drop a connection at once, with RST where ``reset`` is set."""
     raw = writer.get_extra_info("socket")
     if reset and raw is not None:
         with contextlib.suppress(OSError):

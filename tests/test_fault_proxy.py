@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import random
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault_proxy import FaultProxy, proxy_thread, running_proxy
+from tests.fault_proxy import FaultProxy, abort, proxy_thread, running_proxy
 from tests.fault_schedule import KINDS, FaultSchedule, random_faults
 from tests.link_faults import HEALTHY, Faults
 
@@ -153,6 +154,21 @@ async def test_cut_ends_the_stream_and_reset_breaks_it() -> None:
                     await reader.read()
             writer.close()
         assert await round_trip(proxy, b"again") == b"again"
+
+
+async def test_the_end_for_a_client_that_has_gone_is_forgotten(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with proxied_echo() as proxy:
+        reader, writer = await connect(proxy)
+        writer.write(b"x")
+        assert await reader.readexactly(1) == b"x"
+        abort(writer, reset=True)
+        async with asyncio.timeout(WITHIN_S):
+            while proxy.open_connections:
+                await asyncio.sleep(0.001)
+        gc.collect()  # a task that has failed unseen is reported now
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 async def test_a_target_that_is_away_resets_and_is_found_again() -> None:
