@@ -16,7 +16,7 @@ from spikebottlenet.bench.load.payloads import frames_to_send, write_frames
 from spikebottlenet.bench.load.plan import Aim, Pace, Target
 from spikebottlenet.bench.load.samples import OK, latencies
 from spikebottlenet.bench.load.schedule import Schedule
-from spikebottlenet.bench.load.worker import _Log, _open_loop
+from spikebottlenet.bench.load.worker import _closed_loop, _Log, _open_loop
 from spikebottlenet.bench.peers.plain_server import CALL, SERVICE
 from spikebottlenet.bundle import Bundle
 from spikebottlenet.cli.__main__ import app
@@ -25,6 +25,7 @@ from tests.conftest import Start, altered_bundle
 
 STALL_S = 1.0
 SERVICE_S = 0.02
+NO_ROOM = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 @pytest.fixture
@@ -75,6 +76,20 @@ async def test_waiting_for_credit_counts_as_latency() -> None:
     took = latencies(log.samples(), accepted=True)
     assert len(took) == 5
     assert all(late >= (n + 1) * SERVICE_S * 0.9 for n, late in enumerate(sorted(took)))
+
+
+async def test_a_closed_loop_asks_again_when_the_server_wants_it() -> None:
+    class Full:
+        retry_after_s = 0.2
+
+        async def ask(self, index: int) -> int:
+            return NO_ROOM
+
+    log = _Log()
+    await _closed_loop({0: Full()}, log, time.monotonic(), Pace(seconds=1, in_flight=2, warm_s=0))
+    samples = log.samples()
+    assert set(samples.code) == {NO_ROOM}
+    assert 2 < len(samples.code) <= 2 * 6
 
 
 def test_a_cloud_node_answers_every_edge(start: Start, bundle: Bundle) -> None:

@@ -111,17 +111,17 @@ class WaitingRoom:
         """Put images that have come together behind their sender's others; those that may not wait
         and why.
         """
-        refused: list[tuple[Job, OverloadedError]] = []
-        if self._refuses(group, sender, now, len(jobs)) is None:
+        error = self._refuses(group, sender, now, len(jobs))
+        if error is None:
             self.push(group, sender, *jobs)
-            return refused
-        for job in jobs:
-            error = self._refuses(group, sender, now)
-            if error is None:
-                self.push(group, sender, job)
-            else:
-                refused.append((job, error))
-        return refused
+            return []
+        for place, job in enumerate(jobs):
+            if len(jobs) > 1:
+                error = self._refuses(group, sender, now)
+            if error is not None:  # as it is for those behind it
+                return [(other, error) for other in jobs[place:]]
+            self.push(group, sender, job)
+        return []
 
     def _refuses(
         self, group: Group, sender: Sender, now: float, images: int = 1

@@ -1,5 +1,7 @@
 """The cloud against the bare tail: images/s at saturation, latency at half of it."""
 
+import math
+
 import numpy as np
 
 from spikebottlenet.bench.bare_tail import BareTail, Fullest
@@ -10,7 +12,7 @@ from spikebottlenet.bench.load.samples import LoadReport, Seconds, latencies, pe
 from spikebottlenet.bench.machine import usable_cores
 from spikebottlenet.bench.measuring import ratios, spread
 from spikebottlenet.bench.peers.servers import running_cloud
-from spikebottlenet.bench.subject import Subject, daemon_default
+from spikebottlenet.bench.subject import Subject, daemon_default, daemon_default_real
 from spikebottlenet.errors import UnavailableError
 from spikebottlenet.runtime.tail_engine import Precision
 
@@ -30,9 +32,18 @@ def cloud_aim(subject: Subject, address: str, *, deadline_ms: int = 0) -> Aim:
     )
 
 
-def saturating(seconds: float, max_batch: int, *, edges: int = EDGES) -> Pace:
+def largest_batch(alone: float) -> int:
+    """Images of a batch of cloud-node's at most, where the tail alone gives so many images/s with a
+    batch on each core.
+    """
+    most = daemon_default("cloud_node", "max_batch")
+    within_s = daemon_default_real("cloud_node", "max_batch_ms") / 1e3 or math.inf
+    return max(1, int(min(most, alone / usable_cores() * within_s)))
+
+
+def saturating(seconds: float, batch: int, *, edges: int = EDGES) -> Pace:
     """Six full batches in flight: two run, and a full one waits whatever is on its way."""
-    return Pace(seconds=seconds, edges=edges, in_flight=-(-6 * max_batch // edges), warm_s=1.5)
+    return Pace(seconds=seconds, edges=edges, in_flight=-(-6 * batch // edges), warm_s=1.5)
 
 
 def capacity(report: LoadReport) -> float:
@@ -62,7 +73,8 @@ def measure_cloud(subject: Subject) -> Part:
         aim = cloud_aim(subject, cloud.address)
         for _ in range(rounds):
             fullest.append(bare.fullest(max_batch, seconds=seconds))
-            report = run_load(aim, saturating(seconds, max_batch), cloud.tree)
+            batch = largest_batch(fullest[-1].side_by_side)
+            report = run_load(aim, saturating(seconds, batch), cloud.tree)
             rate = _HALF * capacity(report)
             served.append(report.if_valid(report.goodput))
             full.append(report)

@@ -7,7 +7,8 @@ as edge-node does, and by edges that send everything all the same, so that the c
 import math
 from dataclasses import replace
 
-from spikebottlenet.bench.cloud_part import capacity, cloud_aim, saturating
+from spikebottlenet.bench.bare_tail import BareTail
+from spikebottlenet.bench.cloud_part import capacity, cloud_aim, largest_batch, saturating
 from spikebottlenet.bench.figures import Bound, Claim, Part, Table, claim, fixed
 from spikebottlenet.bench.load.generator import run_load
 from spikebottlenet.bench.load.plan import Pace
@@ -25,6 +26,7 @@ def measure_overload(subject: Subject) -> Part:
     """Capacity, then once and three times as much offered, in turns, to edges of both kinds."""
     max_batch = daemon_default("cloud_node", "max_batch")
     rounds, seconds = (1, 4.0) if subject.quick else (3, 12.0)
+    bare = BareTail(subject)
     capacities: list[float] = []
     full: list[LoadReport] = []
     at: list[LoadReport] = []
@@ -34,9 +36,8 @@ def measure_overload(subject: Subject) -> Part:
         regardless = cloud_aim(subject, cloud.address)
         edges = replace(regardless, throttled=True)
         for seed in range(rounds):
-            report = run_load(
-                regardless, saturating(seconds / 2, max_batch, edges=_EDGES), cloud.tree
-            )
+            batch = largest_batch(bare.fullest(max_batch, seconds=seconds / 4).side_by_side)
+            report = run_load(regardless, saturating(seconds / 2, batch, edges=_EDGES), cloud.tree)
             found = capacity(report)
             capacities.append(report.if_valid(found))
             full.append(report)

@@ -62,20 +62,29 @@ def prepared(bundle: str, data: str | None, *, count: int, quick: bool) -> Itera
         yield Subject(opened, bundle, images, spikes, frames, quick, Path(folder))
 
 
-@cache
 def daemon_default(module: str, setting: str) -> int:
     """A daemon's default of a whole-number setting, as its own help says it.
 
     Raises:
         UnavailableError: it has no such setting.
     """
+    return int(_default(module, setting, "N"))
+
+
+def daemon_default_real(module: str, setting: str) -> float:
+    """The same of a setting that may be any number."""
+    return float(_default(module, setting, "X"))
+
+
+@cache
+def _default(module: str, setting: str, kind: str) -> str:
     text = subprocess.check_output(  # noqa: S603, our own module by our own interpreter
         [sys.executable, "-m", module, "--help"], text=True, timeout=_HELP_WITHIN_S
     )
     flag = f"--{setting.replace('_', '-')}"
     # An option begins two spaces in; what is said of it goes on further in.
-    mine = [each for each in re.split(r"\n {2}(?=-)", text) if each.split()[:2] == [flag, "N"]]
-    found = re.search(r"\(default: (\d+)\)", " ".join(mine[0].split())) if mine else None
+    mine = [each for each in re.split(r"\n {2}(?=-)", text) if each.split()[:2] == [flag, kind]]
+    found = re.search(r"\(default: ([\d.]+)\)", " ".join(mine[0].split())) if mine else None
     if found is None:
         raise UnavailableError(f"{module} --help names no default of {flag}: check its version")
-    return int(found[1])
+    return found[1]

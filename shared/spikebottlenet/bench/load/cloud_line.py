@@ -57,6 +57,11 @@ class CloudLine:
         self._answers = Answers()
         self._throttle = Throttle() if aim.throttled else None
 
+    @property
+    def retry_after_s(self) -> float:
+        """When the cloud wants to be sent again what it refused last."""
+        return self._answers.retry_after_s
+
     def holds_back(self) -> int:
         """The status code that a request gets here and now, 0 if it is to be asked."""
         if self._throttle is not None and self._throttle.holds_back(time.monotonic()):
@@ -134,14 +139,14 @@ class CloudLine:
         if response.HasField("prediction"):
             if self._throttle is not None:
                 self._throttle.accepted(time.monotonic())
-            self._settle(response.prediction.sequence, 0)
+            self._settled(self._answers.settle(response.prediction.sequence, 0))
         elif response.HasField("failure"):
             if self._throttle is not None and response.failure.code == _NO_ROOM:
                 self._throttle.refused(time.monotonic())
-            self._settle(response.failure.sequence, response.failure.code)
+            self._settled(self._answers.refuse(response.failure.sequence, response.failure))
 
-    def _settle(self, sequence: int, code: int) -> None:
-        if not self._answers.settle(sequence, code):
+    def _settled(self, owed: bool) -> None:
+        if not owed:
             return
         self._credit += 1
         while self._waiting and self._credit:

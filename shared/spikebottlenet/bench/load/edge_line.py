@@ -12,7 +12,7 @@ from spikebottlenet.bench.load.plan import Aim
 from spikebottlenet.bench.load.samples import EDGE_EXIT, OK
 from spikebottlenet.rpc.channel import MAX_IMAGE_BYTES, make_channel
 from spikebottlenet.rpc.security import call_metadata
-from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest, ClassifyResponse
+from spikebottlenet.rpc.v1.edge_pb2 import SOURCE_CLOUD, ClassifyRequest
 from spikebottlenet.rpc.v1.edge_pb2_grpc import EdgeInferenceStub
 
 _ROOM_BYTES = 64 * 1024
@@ -27,6 +27,11 @@ class EdgeLine:
         self._writing = asyncio.Lock()
         self._sequence = 0
         self._answers = Answers()
+
+    @property
+    def retry_after_s(self) -> float:
+        """When the edge wants to be sent again what it refused last."""
+        return self._answers.retry_after_s
 
     async def ask(self, index: int) -> int:
         """Send payload ``index``; the status code of its answer, EDGE_EXIT if no cloud gave it."""
@@ -51,17 +56,15 @@ class EdgeLine:
         """Match answers to requests until the stream ends; then all that wait learn how."""
         try:
             while (response := await self._call.read()) is not grpc.aio.EOF:
-                self._answers.settle(response.sequence, _code(response))
+                if response.WhichOneof("result") == "failure":
+                    self._answers.refuse(response.sequence, response.failure)
+                else:
+                    by_cloud = response.record.source == SOURCE_CLOUD
+                    self._answers.settle(response.sequence, OK if by_cloud else EDGE_EXIT)
         except grpc.aio.AioRpcError:
             pass
         finally:
             await self._answers.end(self._call)
-
-
-def _code(response: ClassifyResponse) -> int:
-    if response.WhichOneof("result") == "failure":
-        return response.failure.code
-    return OK if response.record.source == SOURCE_CLOUD else EDGE_EXIT
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from spikebottlenet.rpc.poller import choose_poller
 
 READY = "ready"
 _GRAIN_S = 0.0005  # a shorter wait is not worth a timer
+_REST_S = 0.01  # of who is refused in closed loop, at least: a server is not asked in a circle
 _TOGETHER = 8  # requests that are due about now are begun without a look at anything else
 
 
@@ -40,6 +41,15 @@ class Throttled(Protocol):
 
     def holds_back(self) -> int:
         """The status code that a request gets here and now, 0 if it is to be asked."""
+
+
+@runtime_checkable
+class Hinted(Protocol):
+    """A line whose server says when it wants to be asked again."""
+
+    @property
+    def retry_after_s(self) -> float:
+        """Seconds, as it said last."""
 
 
 LINES: dict[Target, Callable[[Aim], AbstractAsyncContextManager[Line]]] = {
@@ -155,7 +165,9 @@ async def _open_loop(
 
 
 async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pace) -> None:
-    """Keep so many in flight on each line; a request is due when the one before it is answered."""
+    """Keep so many in flight on each line; a request is due when the one before it is answered, and
+    where that was refused, when the server wanted to be asked again.
+    """
 
     async def ask_on(line: Line, index: int) -> None:
         holding_back = _holding_back(line)
@@ -167,8 +179,9 @@ async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pa
                 row[3] = await line.ask(index)
                 row[2] = time.monotonic() - start
             index += 1
-            if row[3] != 0:  # a server that refuses at once is not asked in a circle
-                await asyncio.sleep(0.01)
+            if row[3] != 0:
+                wanted_s = line.retry_after_s if isinstance(line, Hinted) else 0.0
+                await asyncio.sleep(max(_REST_S, wanted_s))
 
     await asyncio.sleep(max(0.0, start - time.monotonic()))
     tasks = {
