@@ -26,7 +26,7 @@ from spikebottlenet.runtime.scores import Probabilities, best_of_each
 from spikebottlenet.runtime.tail_engine import TailEngine
 
 _SHORTEST_RETRY_S = 0.01
-_SOON_S = 0.005  # that the event loop can be without its turn
+_SOON_S = 0.015  # that the event loop can be without its turn
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,12 @@ def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
     """Classes and chances of each image [B, classes], as a :class:`TailAnswer` has them."""
     classes, best = best_of_each(probabilities)
     none = np.isnan(best[:, 0])  # all of an image's are numbers, or none, as a softmax makes them
-    if none.any():
-        best = np.where(none[:, None], 0, best)
-    chances = to_chances(best).tolist()
-    for place in np.flatnonzero(none):
-        chances[place] = []
+    if not none.any():
+        chances = to_chances(best).tolist()
+    else:
+        chances = to_chances(np.where(none[:, None], 0, best)).tolist()
+        for place in np.flatnonzero(none):
+            chances[place] = []
     return list(zip(classes.tolist(), chances, strict=True))
 
 

@@ -29,7 +29,7 @@ _LOOK_EVERY_S = 0.1
 _STAGES = 2
 
 # What may run on the event loop, where nothing else is to be done meanwhile.
-_ON_LOOP_S = 0.010
+_ON_LOOP_S = 0.025
 _ON_LOOP_BYTES = 32 * 1024
 _ON_LOOP_PIXELS = 256 * 256
 

@@ -12,6 +12,7 @@ from spikebottlenet.bundle import Bundle
 from spikebottlenet.rpc.chances import from_chances
 from spikebottlenet.rpc.records import SOURCE_NUMBERS, unpack_record
 from spikebottlenet.rpc.v1.coinference_pb2 import Prediction
+from spikebottlenet.rpc.v1.edge_pb2 import ClassifyResponse
 from spikebottlenet.rpc.v1.edge_pb2 import InferenceRecord as RecordMessage
 from spikebottlenet.runtime.scores import Probabilities, best_classes
 
@@ -70,9 +71,14 @@ def edge_exit_answer(probabilities: Probabilities, encoded: EncodedImage) -> Ans
 class Reply(NamedTuple):
     """What a client is answered."""
 
-    message: RecordMessage
+    response: ClassifyResponse  # with its record; on a stream it wants a sequence yet
     source: Source
     probabilities: Sequence[float]  # as they are; a message rounds them
+
+    @property
+    def message(self) -> RecordMessage:
+        """The record in it."""
+        return self.response.record
 
     def record(self) -> InferenceRecord:
         """The record that it was made of, which nobody waits for."""
@@ -92,29 +98,30 @@ class Draft:
         self._bundle = bundle
         self._radio = radio
         self._encoded = encoded
-        self._message: RecordMessage | None = None
+        self._response = ClassifyResponse()
+        self._begun = False
 
     def begin(self) -> RecordMessage:
         """The message with what is known without an answer; done once."""
-        if self._message is None:
+        message = self._response.record
+        if not self._begun:
+            self._begun = True
             encoded, bundle = self._encoded, self._bundle
             spikes = int(encoded.spikes.sum())
-            self._message = message = RecordMessage(
-                payload_bytes=len(encoded.frame),
-                spikes=spikes,
-                firing_rate=spikes / encoded.spikes.size,
-                edge_macs=encoded.macs,
-                edge_accumulates=encoded.accumulates,
-                edge_compute_uj=compute_uj(encoded.macs, encoded.accumulates),
-                ann_head_uj=compute_uj(bundle.manifest.operations.ann_head_macs, 0),
-                model=bundle.model,
-                fingerprint=bundle.fingerprint,
-            )
+            message.payload_bytes = len(encoded.frame)
+            message.spikes = spikes
+            message.firing_rate = spikes / encoded.spikes.size
+            message.edge_macs = encoded.macs
+            message.edge_accumulates = encoded.accumulates
+            message.edge_compute_uj = compute_uj(encoded.macs, encoded.accumulates)
+            message.ann_head_uj = compute_uj(bundle.manifest.operations.ann_head_macs, 0)
+            message.model = bundle.model
+            message.fingerprint = bundle.fingerprint
             latency = message.latency
             latency.preprocess_ms = encoded.preprocess_ms
             latency.head_ms = encoded.head_ms
             latency.encode_ms = encoded.encode_ms
-        return self._message
+        return message
 
     def reply(self, answer: Answer, sending: Sending, *, total_ms: float) -> Reply:
         """The whole; a draft makes one."""
@@ -138,4 +145,4 @@ class Draft:
         latency.queue_ms = answer.queue_ms
         latency.tail_ms = answer.tail_ms
         latency.total_ms = total_ms
-        return Reply(message, answer.source, answer.probabilities)
+        return Reply(self._response, answer.source, answer.probabilities)

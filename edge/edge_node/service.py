@@ -4,8 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
@@ -103,12 +102,14 @@ class EdgeService(EdgeInferenceServicer):
 
         async def read() -> None:
             """Take the next request, have another task read on, and answer it in this one."""
-            with self._reads():
+            reading = self._begin_reading()
+            try:
                 await window.acquire()  # before it is taken: the end may come while this waits
-                try:
-                    request = await anext(requests)
-                except StopAsyncIteration:
-                    return
+                request = await anext(requests)
+            except StopAsyncIteration:
+                return
+            finally:
+                self._reading.discard(reading)
             arrived = time.monotonic()
             tasks.create_task(read())
             response = await self._response(request, arrived, until)
@@ -122,9 +123,8 @@ class EdgeService(EdgeInferenceServicer):
         except ExceptionGroup as group:  # gRPC knows those of a call that is gone by themselves
             raise group.exceptions[0] from None
 
-    @contextmanager
-    def _reads(self) -> Iterator[None]:
-        """Around what a task of a stream reads, which ends where the service drains.
+    def _begin_reading(self) -> "asyncio.Task[None]":
+        """Note that this task reads from a stream, which ends where the service drains.
 
         Raises:
             asyncio.CancelledError: it drains.
@@ -133,10 +133,7 @@ class EdgeService(EdgeInferenceServicer):
         if task is None or self._draining:
             raise asyncio.CancelledError
         self._reading.add(task)
-        try:
-            yield
-        finally:
-            self._reading.discard(task)
+        return task
 
     async def _response(
         self, request: ClassifyRequest | None, arrived: float, until: float | None
@@ -145,7 +142,9 @@ class EdgeService(EdgeInferenceServicer):
         try:
             with current_client().request():
                 answered = await self.classify(request, arrived, until)
-            return ClassifyResponse(sequence=sequence, record=answered.reply.message)
+            response = answered.reply.response
+            response.sequence = sequence
+            return response
         except SpikeBottleNetError as error:
             failure = ClassifyFailure(
                 code=code_number(error),

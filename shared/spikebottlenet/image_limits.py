@@ -61,13 +61,13 @@ class ImageBytes(io.BytesIO):
             raise TooLargeError(f"image has more than {_MAX_READS} pieces: save it again")
 
 
-def as_file(data: bytes) -> io.BytesIO:
-    """Image file to be read, a bounded number of times whatever its bytes say.
-
-    Small PNG and JPEG files need no count: they are read from front to back.
+def format_of_small(data: bytes) -> str | None:
+    """PNG or JPEG for a small file of those; it is read from front to back, so its reads need no
+    count.
     """
-    front_to_back = data[:8] == _PNG or data[:2] == _JPEG
-    return io.BytesIO(data) if front_to_back and len(data) <= _MAX_READS else ImageBytes(data)
+    if len(data) > _MAX_READS:
+        return None
+    return "PNG" if data[:8] == _PNG else "JPEG" if data[:2] == _JPEG else None
 
 
 def check_file(data: bytes, *, max_pixels: int) -> None:

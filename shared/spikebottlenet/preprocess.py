@@ -8,20 +8,22 @@ from the header and refused before anything is decoded.
 
 from collections.abc import Iterator
 from functools import cache
+from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from spikebottlenet.bundle import Preprocess
 from spikebottlenet.errors import ImageError, SpikeBottleNetError, TooLargeError
 from spikebottlenet.event_frames import bin_events
 from spikebottlenet.image_limits import (
     REFUSED_FORMATS,
-    as_file,
+    ImageBytes,
     check_decoder,
     check_file,
     drop_long_exif,
+    format_of_small,
 )
 from spikebottlenet.recordings import read_recording
 
@@ -76,7 +78,7 @@ def read_image(
         raise ImageError("image is empty (0 bytes): give the bytes of an image file")
     try:
         check_file(data, max_pixels=max_image_pixels)
-        with Image.open(as_file(data), formats=_formats()) as image:
+        with _opened(data) as image:
             width, height = image.size
             if width * height > max_image_pixels:
                 raise TooLargeError(
@@ -100,6 +102,16 @@ def read_image(
         raise ImageError(
             f"image of {len(data)} bytes cannot be decoded ({error}): it is damaged or cut short"
         ) from error
+
+
+def _opened(data: bytes) -> ImageFile.ImageFile:
+    """An image file as Pillow opens it; one of a usual format without a look at the others."""
+    usual = format_of_small(data)
+    if usual is None:
+        return Image.open(ImageBytes(data), formats=_formats())
+    Image.preinit()
+    open_one, _ = Image.OPEN[usual]
+    return open_one(BytesIO(data), "")
 
 
 def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:

@@ -144,18 +144,13 @@ class Client:
         """Note that a request that was begun is answered."""
         self.in_flight -= 1
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
+    def request(self) -> "Counted":
         """Around one request, from its arrival to its answer.
 
         Raises:
             OverloadedError: above the rate, or too many in flight.
         """
-        self.begin_request()
-        try:
-            yield
-        finally:
-            self.end_request()
+        return Counted(self)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -173,6 +168,19 @@ class Client:
             yield
         finally:
             self.calls -= 1
+
+
+class Counted:
+    """Around a client's request; an object, as a generator takes twice the calls."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def __enter__(self) -> None:
+        self._client.begin_request()
+
+    def __exit__(self, *_: object) -> None:
+        self._client.end_request()
 
 
 class Places:
