@@ -23,7 +23,7 @@ from spikebottlenet.runtime.edge_exit import EdgeExit
 from spikebottlenet.runtime.onnx_head import OnnxHead, Spikes
 from spikebottlenet.runtime.scores import Probabilities
 
-_FIRST_GUESS_S = 0.02
+_FIRST_GUESS_S = 0.03  # above what the event loop waits for: a slow head is not tried there first
 _SMOOTHED_OVER = 16  # images
 _LOOK_EVERY_S = 0.1
 _STAGES = 2
