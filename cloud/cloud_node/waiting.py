@@ -47,12 +47,12 @@ def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
     """Classes and chances of each image [B, classes], as a :class:`TailAnswer` has them."""
     classes, best = best_of_each(probabilities)
     none = np.isnan(best[:, 0])  # all of an image's are numbers, or none, as a softmax makes them
-    if not none.any():
-        chances = to_chances(best).tolist()
-    else:
+    if none.any():
         chances = to_chances(np.where(none[:, None], 0, best)).tolist()
         for place in np.flatnonzero(none):
             chances[place] = []
+    else:
+        chances = to_chances(best).tolist()
     return list(zip(classes.tolist(), chances, strict=True))
 
 

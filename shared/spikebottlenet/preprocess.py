@@ -111,7 +111,10 @@ def _opened(data: bytes) -> ImageFile.ImageFile:
         return Image.open(ImageBytes(data), formats=_formats())
     Image.preinit()
     open_one, _ = Image.OPEN[usual]
-    return open_one(BytesIO(data), "")
+    try:
+        return open_one(BytesIO(data), "")
+    except SyntaxError as error:  # a plugin's word for a file that is none of its format
+        raise UnidentifiedImageError from error
 
 
 def fit_square(image: Image.Image, wanted: Preprocess) -> Pixels:
