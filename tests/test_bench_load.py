@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from spikebottlenet.bench.load.generator import run_and_keep, run_load
 from spikebottlenet.bench.load.payloads import frames_to_send, write_frames
 from spikebottlenet.bench.load.plan import Aim, Pace, Target
-from spikebottlenet.bench.load.samples import OK, latencies
+from spikebottlenet.bench.load.samples import EDGE_EXIT, NO_ROOM, OK, latencies
 from spikebottlenet.bench.load.schedule import Schedule
 from spikebottlenet.bench.load.worker import _closed_loop, _Log, _open_loop
 from spikebottlenet.bench.peers.plain_server import CALL, SERVICE
@@ -25,7 +25,6 @@ from tests.conftest import Start, altered_bundle
 
 STALL_S = 1.0
 SERVICE_S = 0.02
-NO_ROOM = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 @pytest.fixture
@@ -90,6 +89,18 @@ async def test_a_closed_loop_asks_again_when_the_server_wants_it() -> None:
     samples = log.samples()
     assert set(samples.code) == {NO_ROOM}
     assert 2 < len(samples.code) <= 2 * 6
+
+
+async def test_what_a_closed_loop_was_told_once_does_not_delay_what_is_answered() -> None:
+    class Told:
+        retry_after_s = 60.0
+
+        async def ask(self, index: int) -> int:
+            return EDGE_EXIT
+
+    log = _Log()
+    await _closed_loop({0: Told()}, log, time.monotonic(), Pace(seconds=1, warm_s=0))
+    assert len(log.samples().code) > 2
 
 
 def test_a_cloud_node_answers_every_edge(start: Start, bundle: Bundle) -> None:

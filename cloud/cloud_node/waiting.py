@@ -48,11 +48,10 @@ def found_in(probabilities: Probabilities) -> list[tuple[list[int], list[int]]]:
     classes, best = best_of_each(probabilities)
     none = np.isnan(best[:, 0])  # all of an image's are numbers, or none, as a softmax makes them
     if none.any():
-        chances = to_chances(np.where(none[:, None], 0, best)).tolist()
-        for place in np.flatnonzero(none):
-            chances[place] = []
-    else:
-        chances = to_chances(best).tolist()
+        best = np.where(none[:, None], 0, best)
+    chances = to_chances(best).tolist()
+    for place in np.flatnonzero(none):
+        chances[place] = []
     return list(zip(classes.tolist(), chances, strict=True))
 
 

@@ -108,8 +108,7 @@ class Answering:
             encoded = await self._worker.encode(
                 model.head, wanted.image, deadline=wanted.deadline, alone=alone
             )
-            if wanted.span is not NO_SPAN:
-                _trace_stages(wanted.span, encoded)
+            _trace_stages(wanted.span, encoded)
             draft = Draft(model.bundle, self._radio, encoded)
             outcome = await self._decide(_Image(wanted, model, encoded, draft, alone))
             total_ms = 1e3 * (time.monotonic() - wanted.arrived)

@@ -99,13 +99,11 @@ class Draft:
         self._radio = radio
         self._encoded = encoded
         self._response = ClassifyResponse()
-        self._begun = False
 
     def begin(self) -> RecordMessage:
         """The message with what is known without an answer; done once."""
         message = self._response.record
-        if not self._begun:
-            self._begun = True
+        if not self._response.HasField("record"):
             encoded, bundle = self._encoded, self._bundle
             spikes = int(encoded.spikes.sum())
             message.payload_bytes = len(encoded.frame)

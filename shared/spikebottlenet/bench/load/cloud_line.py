@@ -16,6 +16,7 @@ import uuid_utils
 
 from spikebottlenet.bench.load.answers import Answers
 from spikebottlenet.bench.load.plan import Aim
+from spikebottlenet.bench.load.samples import NO_ROOM
 from spikebottlenet.codec.frame import bind_frame
 from spikebottlenet.errors import UnavailableError
 from spikebottlenet.rpc.channel import make_channel
@@ -35,7 +36,6 @@ from spikebottlenet.rpc.v1.coinference_pb2_grpc import CoInferenceStub
 _MAX_MESSAGE_BYTES = 1024 * 1024
 _ROOM_BYTES = 8  # of a batch beside its requests, and of each request in it, at most
 _OPEN_WITHIN_S = 30.0
-_NO_ROOM: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
 
 
 class CloudLine:
@@ -65,7 +65,7 @@ class CloudLine:
     def holds_back(self) -> int:
         """The status code that a request gets here and now, 0 if it is to be asked."""
         if self._throttle is not None and self._throttle.holds_back(time.monotonic()):
-            return _NO_ROOM
+            return NO_ROOM
         return 0
 
     def ask(self, index: int) -> "asyncio.Future[int]":
@@ -139,15 +139,18 @@ class CloudLine:
         if response.HasField("prediction"):
             if self._throttle is not None:
                 self._throttle.accepted(time.monotonic())
-            self._settled(self._answers.settle(response.prediction.sequence, 0))
+            owed = self._answers.settle(response.prediction.sequence, 0)
         elif response.HasField("failure"):
-            if self._throttle is not None and response.failure.code == _NO_ROOM:
+            if self._throttle is not None and response.failure.code == NO_ROOM:
                 self._throttle.refused(time.monotonic())
-            self._settled(self._answers.refuse(response.failure.sequence, response.failure))
-
-    def _settled(self, owed: bool) -> None:
-        if not owed:
+            owed = self._answers.refuse(response.failure.sequence, response.failure)
+        else:
             return
+        if owed:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Send what waits for the place of a request that is answered."""
         self._credit += 1
         while self._waiting and self._credit:
             index, answer = self._waiting.popleft()

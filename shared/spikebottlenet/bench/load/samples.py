@@ -18,6 +18,7 @@ Seconds = npt.NDArray[np.float64]
 
 OK = 0
 EDGE_EXIT = -2  # an edge-node answered from its own early exit: no answer of the cloud
+NO_ROOM: int = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]  # refused, or held back
 UNANSWERED = -1  # nothing had come when the run ended
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 

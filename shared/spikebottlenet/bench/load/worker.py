@@ -16,7 +16,7 @@ from spikebottlenet.bench.load.cloud_line import cloud_line
 from spikebottlenet.bench.load.edge_line import edge_line
 from spikebottlenet.bench.load.http_line import http_line
 from spikebottlenet.bench.load.plan import Aim, Pace, Target
-from spikebottlenet.bench.load.samples import UNANSWERED, Samples
+from spikebottlenet.bench.load.samples import NO_ROOM, UNANSWERED, Samples
 from spikebottlenet.bench.load.schedule import Schedule, poisson_schedule
 from spikebottlenet.bench.load.unary_line import unary_line
 from spikebottlenet.errors import SpikeBottleNetError
@@ -180,8 +180,10 @@ async def _closed_loop(lines: dict[int, Line], log: _Log, start: float, pace: Pa
                 row[2] = time.monotonic() - start
             index += 1
             if row[3] != 0:
-                wanted_s = line.retry_after_s if isinstance(line, Hinted) else 0.0
-                await asyncio.sleep(max(_REST_S, wanted_s))
+                rest_s = _REST_S
+                if row[3] == NO_ROOM and isinstance(line, Hinted):
+                    rest_s = max(rest_s, line.retry_after_s)
+                await asyncio.sleep(rest_s)
 
     await asyncio.sleep(max(0.0, start - time.monotonic()))
     tasks = {
